@@ -1,0 +1,1 @@
+"""Which account writes to which collection (comes with the collection directory)."""

@@ -1,0 +1,1 @@
+"""The Jetstream-compatible JSON view (comes with Jetstream)."""

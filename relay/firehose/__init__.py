@@ -1,0 +1,1 @@
+"""The streaming port: subscribeRepos consumers, live and catching up."""

@@ -1,0 +1,1 @@
+"""The HTTP port: queries, admin, health, metrics."""

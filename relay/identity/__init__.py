@@ -1,0 +1,1 @@
+"""DID -> (signing key, PDS host): documents, resolution, cache."""

@@ -1,0 +1,1 @@
+"""Outbound transport: host names, guarded dialling, bounded HTTP. Knows nothing of the protocol."""

@@ -1,0 +1,1 @@
+"""Every check between a host's event and the log, in each account's order."""
