@@ -23,12 +23,11 @@ class Receipt(Enum):
 class HostProgress:
     """One host's finished sequence numbers. One connection at a time."""
 
-    __slots__ = ("_connection_seq", "_in_flight", "_missing", "_requested", "changed", "epoch", "last")
+    __slots__ = ("_connection_seq", "_in_flight", "_missing", "_requested", "epoch", "last")
 
     def __init__(self, last: int = 0, unfinished: Iterable[int] = ()) -> None:
         self.last = last
         self.epoch = 0  # counts the host's renumberings: old numbers in flight must not finish new ones
-        self.changed = False
         self._in_flight: dict[int, None] = {}
         self._missing: dict[int, None] = dict.fromkeys(sorted(unfinished))
         self._connection_seq: int | None = None
@@ -57,7 +56,6 @@ class HostProgress:
         """
         self.last = 0
         self.epoch += 1
-        self.changed = True
         self._requested = 0
         self._missing.clear()
         self._in_flight.clear()
@@ -92,4 +90,3 @@ class HostProgress:
         """The event received under this number, in this epoch, is in the batch being written, or dropped."""
         if epoch == self.epoch:
             self._in_flight.pop(seq, None)
-        self.changed = True

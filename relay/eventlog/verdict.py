@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from relay.eventlog.keys import EventKind
 from relay.eventlog.progress import HostProgress
 from relay.eventlog.records import AccountRecord
 
@@ -39,6 +40,16 @@ class DropReason(StrEnum):
     SYNC_STALE = "sync_stale"
 
 
+class Irregularity(StrEnum):
+    """What an event was passed on in spite of. The set is closed; the values are metric labels."""
+
+    DISCONTINUOUS = "discontinuous"
+    NEIGHBOUR_MISSING = "neighbour_missing"
+    # lenient validation only
+    INVERSION_CONTRADICTION = "inversion_contradiction"
+    BLOCK_MISSING = "block_missing"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Which host's stream an event came from, and under which number."""
@@ -57,15 +68,19 @@ class Origin:
 class Accept:
     """An event to write: `head + cbor_uint(seq) + tail` is its message; `account` the state it leads to.
 
-    `origin` is None for events that the relay itself originates.
+    `ops` is the number of operations (it owns as many microseconds, DESIGN 5). `origin` is None for events that
+    the relay itself originates. `hides`: the account's content before this event is not served any more.
     """
 
+    kind: EventKind
     did: str
     head: bytes
     tail: bytes
-    flags: int
-    account: AccountRecord | None
+    account: AccountRecord
     origin: Origin | None
+    ops: int = 1
+    hides: bool = False
+    irregularities: tuple[Irregularity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

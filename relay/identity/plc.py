@@ -1,0 +1,119 @@
+"""did:plc documents from the directory, within its limits. Trio.
+
+Owns concurrency, rate and pauses towards the directory, and the question whose failure a failure is. Does not
+cache and does not read documents.
+
+A failure to connect and a refusal for load (429, or 503 with Retry-After) are the directory's. Any other answer
+than 200, 404 and 410, a time-out and a broken response are the directory's too, unless it lately gave a definitive
+answer for another DID, after this one began to fail: then they are this DID's own.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import trio
+from cachetools import LRUCache
+
+from relay.identity.failure import DirectoryUnavailable, IdentityFailure, IdentityNotFound, InvalidIdentity
+from relay.identity.limits import DOCUMENT_BYTES_MAX, ResolverLimits
+from relay.identity.pace import Pace
+from relay.net.http_client import (
+    BodyTooBig,
+    HttpAddressRefused,
+    HttpClient,
+    HttpError,
+    HttpNameNotFound,
+    HttpUnreachable,
+    Response,
+)
+
+_DID = re.compile(r"did:plc:[a-z2-7]{24}")
+_FAILING_DIDS_MAX = 10_000
+_ANSWERED_LATELY_SECONDS = 60.0
+
+
+class PlcDirectory:
+    """Looks up did:plc documents at one directory. `url` has no trailing slash."""
+
+    def __init__(self, *, url: str, http: HttpClient, limits: ResolverLimits) -> None:
+        self._url = url
+        self._http = http
+        self._limits = limits
+        self._slots = trio.CapacityLimiter(limits.directory_concurrency)
+        self._pace = Pace(per_second=limits.directory_per_second, burst=limits.directory_burst)
+        self._paused_until = float("-inf")
+        self._answered_at = float("-inf")
+        self._failing_since: LRUCache[str, float] = LRUCache(_FAILING_DIDS_MAX)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Waits until a look-up may begin. Raises DirectoryUnavailable during a pause."""
+        async with self._slots:
+            await trio.sleep(self._pace.reserve(trio.current_time()))
+            pause = self._paused_until - trio.current_time()
+            if pause > 0:
+                raise DirectoryUnavailable(f"{self._url} asked for a pause", retry_seconds=pause)
+            yield
+
+    def idle_seconds(self) -> float:
+        """In how many seconds there is room for look-ups that nobody waits for."""
+        return max(self._pace.idle_seconds(trio.current_time()), self._paused_until - trio.current_time())
+
+    async def fetch(self, did: str) -> bytes:
+        """The document, within one `turn`. Raises an IdentityFailure or DirectoryUnavailable."""
+        if _DID.fullmatch(did) is None:
+            raise InvalidIdentity(f"not a did:plc: {did[:80]!r}")
+        began = trio.current_time()
+        try:
+            response = await self._http.get(f"{self._url}/{did}", body_bytes_max=DOCUMENT_BYTES_MAX)
+        except BodyTooBig as error:
+            raise InvalidIdentity(str(error)) from error
+        except (HttpUnreachable, HttpNameNotFound, HttpAddressRefused) as error:
+            raise DirectoryUnavailable(str(error)) from error
+        except HttpError as error:
+            raise self._failure(did, began, str(error)) from error
+        match response.status:
+            case 200:
+                self._answered(did)
+                return response.body
+            case 404 | 410:
+                self._answered(did)
+                raise IdentityNotFound(f"the directory answered {response.status} for {did}")
+        self._pause_if_asked(response)
+        raise self._failure(did, began, f"the directory answered {response.status} for {did}")
+
+    def _answered(self, did: str) -> None:
+        self._answered_at = trio.current_time()
+        self._failing_since.pop(did, None)
+
+    def _failure(self, did: str, began: float, reason: str) -> IdentityFailure | DirectoryUnavailable:
+        """What a failure that may pass means; see above."""
+        since = self._failing_since.setdefault(did, began)
+        if self._answered_at > max(since, trio.current_time() - _ANSWERED_LATELY_SECONDS):
+            return IdentityFailure(reason)
+        return DirectoryUnavailable(reason)
+
+    def _pause_if_asked(self, response: Response) -> None:
+        """Raises DirectoryUnavailable, and from every `turn` until the pause is over."""
+        retry_after = response.headers.get("retry-after")
+        if response.status == 429 or (response.status == 503 and retry_after is not None):
+            asked = _seconds(retry_after, self._limits.pause_seconds)
+            pause = min(asked, self._limits.pause_seconds_max)
+            self._paused_until = max(self._paused_until, trio.current_time() + pause)
+            raise DirectoryUnavailable(f"the directory answered {response.status}", retry_seconds=pause)
+
+
+def _seconds(retry_after: str | None, default: float) -> float:
+    """How long a Retry-After header asks to wait, in either of its forms; at least a second."""
+    if retry_after is None:
+        return default
+    if retry_after.isascii() and retry_after.isdigit():
+        return max(1.0, float(retry_after[:9]))
+    try:
+        until = parsedate_to_datetime(retry_after)
+    except ValueError:
+        return default
+    return max(1.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

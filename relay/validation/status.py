@@ -1,0 +1,58 @@
+"""Asking an account's host for its hosting status (trio): heals a lost `#account` (protocol.md 8.3 step 5).
+
+Owns the short memory of answers, so that a stream of commits of an inactive account costs one question in a few
+minutes. Does not change anything: the scheduler does.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import orjson
+import trio
+from cachetools import TTLCache
+
+from relay.net import hostname
+from relay.net.http_client import HttpClient, HttpError
+
+_BODY_BYTES_MAX = 16 * 1024
+_METHOD = "com.atproto.sync.getRepoStatus"
+
+
+@dataclass(frozen=True, slots=True)
+class HostingStatus:
+    """What a host says of an account; `status` is "" where it gave no word."""
+
+    active: bool
+    status: str
+
+
+class StatusChecker:
+    """`check` asks, or remembers an answer that is younger than `memory_seconds`."""
+
+    def __init__(self, *, http: HttpClient, allow_private: bool, memory_seconds: float, entries_max: int) -> None:
+        self._http = http
+        self._allow_private = allow_private
+        self._answers: TTLCache[tuple[str, str], HostingStatus | None] = TTLCache(
+            entries_max, memory_seconds, timer=trio.current_time
+        )
+
+    async def check(self, host: str, did: str) -> HostingStatus | None:
+        """The host's answer; None when it gave no usable one. An active answer is not remembered: it is acted on."""
+        if (host, did) in self._answers:
+            return self._answers[host, did]
+        answer = await self._ask(host, did)
+        if answer is None or not answer.active:
+            self._answers[host, did] = answer
+        return answer
+
+    async def _ask(self, host: str, did: str) -> HostingStatus | None:
+        base = hostname.parse(host, allow_private=self._allow_private).http_url
+        try:
+            response = await self._http.get(f"{base}/xrpc/{_METHOD}?did={quote(did)}", body_bytes_max=_BODY_BYTES_MAX)
+            document = orjson.loads(response.body) if response.status == 200 else None
+        except (HttpError, orjson.JSONDecodeError):
+            return None
+        if not isinstance(document, dict) or document.get("did") != did or not isinstance(document.get("active"), bool):
+            return None
+        status = document.get("status")
+        return HostingStatus(document["active"], status if isinstance(status, str) else "")
