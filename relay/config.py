@@ -5,7 +5,7 @@ makes its flags from this table. Bad values are all named at once.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,10 @@ def load(values: Mapping[str, str]) -> Settings:
     return Settings(**parsed)
 
 
-def unknown_variables(names: Iterable[str]) -> list[str]:
-    """Variables with our prefix that this version has no setting for."""
+def unknown_variables(values: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix and a value that this version has no setting for."""
     known = {setting.variable for setting in TABLE}
-    return sorted(name for name in names if name.startswith(PREFIX) and name not in known)
+    return sorted(name for name, value in values.items() if name.startswith(PREFIX) and value and name not in known)
 
 
 def _bind(text: str) -> Bind:

@@ -39,10 +39,10 @@ ARRAY_HEAD: Final = _heads(4)
 _TEXT = rb"([\x60-\x77]|\x78[\x18-\xff])"
 _LINK = re.escape(LINK_PREFIX[:5]) + b"(" + re.escape(CID_PREFIX) + rb".{32})"
 _BOOL = rb"([\xf4\xf5])"
-_DID = rb"(did:(?:plc:[a-z2-7]{24}|web:[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,3}))"
+_DID = rb"(did:(?:plc:[a-z2-7]{24}|web:[a-z0-9-]{1,50}(?:\.[a-z0-9-]{1,50}){1,3}))"
 _TID = rb"\x6d([2-7a-j][2-7a-z]{12})"
 _LABEL = rb"(?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
-_NSID = rb"[a-zA-Z]%b(?:\.[a-zA-Z0-9]%b)+\.[a-zA-Z][a-zA-Z0-9]{0,62}" % (_LABEL, _LABEL)
+_NSID = rb"[a-zA-Z]%b(?:\.[a-zA-Z0-9]%b){1,16}\.[a-zA-Z][a-zA-Z0-9]{0,62}" % (_LABEL, _LABEL)
 # A record key that begins with a dot might be "." or "..": left to the general road.
 _PATH = rb"(%b/[A-Za-z0-9_:~-][A-Za-z0-9._:~-]{0,254})" % _NSID
 # Of minimal width, and 1 <= seq < 2^53.
@@ -56,7 +56,7 @@ _DATE = (
     rb"|(?:0[13578]|1[02])-31)|(?:[02468][048]|[13579][26])-02-29)"
 )
 _TIME = rb"(%bT(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|\+00:00))" % _DATE
-_BLOCKS_HEAD = rb"(?:\x58([\x18-\xff])|\x59((?!\x00).{2})|\x5a((?!\x00\x00).{4}))"
+_BLOCKS_HEAD = rb"(\x58[\x18-\xff]|\x59(?!\x00).{2}|\x5a(?!\x00\x00).{4})"
 
 _FRAME_START = re.compile(rb"\xa2atg#commitbop\x01([\xab\xac])cops([\x80-\x97]|\x98[\x18-\xc8])")
 _FRAME_OP = re.compile(
@@ -73,21 +73,11 @@ _FRAME_END = re.compile(rb"fcommit%bfrebase%bftooBig%b(?:hprevData%b)?" % (_LINK
 
 _CAR_START = b"\x3a\xa2eroots\x81" + LINK_PREFIX
 _CAR_END = b"gversion\x01"
+# A size, a CID, and a byte.
+_SECTION_BYTES_MIN = 38
 
 _COMMIT = re.compile(
     rb"\xa6cdid%b%bcrev%b(csig\x58\x40(.{64}))ddata%bdprev\xf6gversion\x03" % (_TEXT, _DID, _TID, _LINK), re.DOTALL
-)
-
-_SLOT = rb"(\xf6|%b.{32})" % re.escape(LINK_PREFIX)
-_ENTRY = (
-    rb"\xa4ak([\x41-\x57]|\x58[\x18-\xff])([A-Za-z0-9._:~/-]{1,255})ap([\x00-\x17]|\x18[\x18-\xff])at%bav%b(.{32})"
-    % (_SLOT, re.escape(LINK_PREFIX))
-)
-# Nodes have 3 entries in the mean; 1 of 100,000 has more than 40. Compiling costs 0.15 s at import, 0.4 s for 64.
-_NODE_ENTRIES_MAX = 40
-_NODES = tuple(
-    re.compile(rb"\xa2ae%b%bal%b" % (re.escape(ARRAY_HEAD[count]), _ENTRY * count, _SLOT), re.DOTALL)
-    for count in range(_NODE_ENTRIES_MAX + 1)
 )
 
 
@@ -104,9 +94,9 @@ def commit_event(message: bytes) -> CommitEvent | None:
     middle = _FRAME_MIDDLE.match(message, at)
     if middle is None:
         return None
-    rev, seq, did_head, did, time_head, time, since, short, medium, long = middle.groups()
+    rev, seq, did_head, did, time_head, time, since, blocks_head = middle.groups()
     blocks_start = middle.end()
-    blocks_end = blocks_start + int.from_bytes(short or medium or long, "big")
+    blocks_end = blocks_start + int.from_bytes(blocks_head[1:], "big")
     end = _FRAME_END.fullmatch(message, blocks_end)
     if end is None or blocks_end - blocks_start > BLOCKS_BYTES_MAX:
         return None
@@ -157,11 +147,19 @@ def car_blocks(data: bytes) -> tuple[bytes, dict[bytes, bytes]] | None:
         return None
     blocks: dict[bytes, bytes] = {}
     at, end = 59, len(data)
-    while at < end:
+    while at <= end - _SECTION_BYTES_MIN:
         size = data[at]
         at += 1
         if size > 0x7F:
-            size, at = _long_size(data, at, size)
+            size = size & 0x7F | data[at] << 7
+            at += 1
+            if size > 0x3FFF:
+                size = size & 0x3FFF | data[at] << 14
+                at += 1
+                if not 0x3FFF < size < 0x200000:
+                    return None
+            elif size < 0x80:
+                return None
         start, at = at, at + size
         block = data[start + 36 : at]
         digest = data[start + 4 : start + 36]
@@ -171,40 +169,14 @@ def car_blocks(data: bytes) -> tuple[bytes, dict[bytes, bytes]] | None:
     return (data[18:50], blocks) if at == end else None
 
 
-def _long_size(data: bytes, at: int, first: int) -> tuple[int, int]:
-    """The varint whose first of 2 or 3 bytes stands before `at`, and the offset behind it. Size 0, which no section
-    has, stands for one that is cut short, longer or not minimal."""
-    second, third = (*data[at : at + 2], 0, 0)[:2]
-    if second < 0x80:
-        return (first & 0x7F | second << 7 if second else 0), at + 1
-    return (first & 0x7F | (second & 0x7F) << 7 | third << 14 if 0 < third < 0x80 else 0), at + 2
-
-
 def commit_object(block: bytes) -> SignedCommit | None:
     """The signed commit in a block, with `prev` null and `sig` of 64 bytes: exactly what `commit.parse` gives, or
     None. The unsigned bytes are the block's own with `sig` cut out."""
     match = _COMMIT.fullmatch(block)
     if match is None:
         return None
-    did_head, did, rev, field, sig, data = match.groups()
+    did_head, did, rev, _field, sig, data = match.groups()
     if TEXT_HEAD[len(did)] != did_head:
         return None
     cut, resume = match.span(4)
     return SignedCommit(did.decode(), rev.decode(), data, None, sig, b"\xa5" + block[1:cut] + block[resume:])
-
-
-def tree_node(block: bytes) -> re.Match[bytes] | None:
-    """The full match of a tree node (measurements.md 2.1, step 1) of at most 40 entries whose keys have the characters
-    of paths, or None. The lengths, order and depths of the keys are for the caller.
-
-    Entry i, counted from 0, has the groups 5i+1 head of the suffix, 5i+2 suffix, 5i+3 head of the prefix's length,
-    5i+4 slot right of it, 5i+5 digest of its value; the last group is the slot left of all. A slot is `NULL`, or
-    `LINK_PREFIX` and a digest.
-    """
-    head = block[3:5]
-    if len(head) < 2:
-        return None
-    count = head[0] - 0x80
-    if count == 24:
-        count = head[1]
-    return _NODES[count].fullmatch(block) if 0 <= count <= _NODE_ENTRIES_MAX else None

@@ -1,7 +1,7 @@
 """Which collections a tree, known in part, proves present or absent. Pure.
 
-Owns the state test: all keys of a collection are one run in key order, so the visible keys around that run, and the gaps
-between them, decide. Needs only a validated tree under a signed commit, not its operations. Does not know any index.
+Owns the state test: all keys of a collection are one run in key order, so the visible keys around that run, and the
+gaps between them, decide. Needs only a validated tree under a signed commit, not its operations. Knows no index.
 Source: protocol.md 4.9.
 """
 

@@ -5,52 +5,42 @@ Owns the road of measurements.md 2.1, whose steps are numbered here as there. It
 shape its keys demand, every operation's outcome is in the tree, and the tree with the operations undone is `prevData`.
 It refuses nothing: False means "not proven: ask the general one", be it odd or wrong.
 
-A slot is what stands in a node for a subtree: `NULL`, or `LINK_PREFIX` and a digest. Edits cut and join the bytes of
+Edits cut and join the bytes of
 entries; only an entry whose left neighbour changed is written anew, because its prefix may have.
 """
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from os.path import commonprefix
-from re import Match
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
-from relay.atproto.canonical import (
-    ARRAY_HEAD,
-    BYTES_HEAD,
-    CID_PREFIX,
-    LINK_PREFIX,
-    NULL,
-    STRING_BYTES_MAX,
-    UINT,
-    tree_node,
-)
+from relay.atproto.canonical import CID_PREFIX, LINK_PREFIX, STRING_BYTES_MAX
 from relay.atproto.events import RepoOp
+from relay.atproto.mst_node import common_prefix_length, depth
+from relay.atproto.splice_node import (
+    DIGEST_AT,
+    NULL,
+    Node,
+    UnprovenError,
+    block_of,
+    entry,
+    prefix_at,
+    proven,
+    run,
+    value_at,
+    with_slot,
+    with_value,
+)
 
 RECORD_BYTES_MAX: Final = 1_000_000
 
 _CID_BYTES = 36
-_DIGEST_AT = len(LINK_PREFIX)
 _EMPTY_TREE = sha256(bytes.fromhex("a2616580616cf6")).digest()
-# A key belongs to `layer` if its SHA-256 is within these, ends included: 2 * layer leading zero bits, and not 2 more.
-_LEAST = tuple((1 << 256 >> 2 * layer + 2).to_bytes(32, "big") for layer in range(129))
-_GREATEST = tuple(((1 << 256 >> 2 * layer) - 1).to_bytes(32, "big") for layer in range(129))
 # Keys are ASCII and not empty.
 _BELOW_ALL = b""
 _ABOVE_ALL = b"\xff"
 
-
-class _UnprovenError(Exception):
-    """The fast road ends here."""
-
-
-class _Node(NamedTuple):
-    """`match` is the full match of `canonical.tree_node`; slot i stands left of `keys[i]`, the last right of all."""
-
-    match: Match[bytes]
-    keys: list[bytes]
-    layer: int
+_Path: TypeAlias = list[tuple[Node, int]]
 
 
 def proves(blocks: Mapping[bytes, bytes], data: bytes, prev_data: bytes | None, ops: Sequence[RepoOp]) -> bool:
@@ -68,7 +58,7 @@ def proves(blocks: Mapping[bytes, bytes], data: bytes, prev_data: bytes | None, 
         tree = _Tree(blocks, data[4:])
         for op in ops if len(ops) == 1 else sorted(ops, key=_undo_order):
             tree.undo(op)
-    except _UnprovenError:
+    except UnprovenError:
         return False
     return tree.digest() == prev_data[4:]
 
@@ -104,7 +94,7 @@ class _Tree:
     __slots__ = ("_made", "_nodes", "layer", "root")
 
     def __init__(self, blocks: Mapping[bytes, bytes], digest: bytes) -> None:
-        self._nodes: dict[bytes, _Node] = {}
+        self._nodes: dict[bytes, Node] = {}
         self._made: dict[bytes, bytes] = {}
         self.layer = 0
         self.root = NULL
@@ -115,7 +105,7 @@ class _Tree:
 
     def digest(self) -> bytes:
         """The digest of the root node."""
-        return _EMPTY_TREE if self.root == NULL else self.root[_DIGEST_AT:]
+        return _EMPTY_TREE if self.root == NULL else self.root[DIGEST_AT:]
 
     def undo(self, op: RepoOp) -> None:
         """Take the tree to where it was before the operation."""
@@ -125,56 +115,44 @@ class _Tree:
             self._insert(key, op.prev[4:])
             return
         path, node, index = self._find(key)
-        if node.match[5 * index + 5] != op.cid[4:]:
-            raise _UnprovenError
+        if value_at(node, index) != op.cid[4:]:
+            raise UnprovenError
         if op.prev is None:
             self._remove(path, node, index)
         else:
-            start, end = node.match.span(5 * index + 5)
-            block = node.match.string
-            self._climb(path, self._keep(block[:start] + op.prev[4:] + block[end:]), node.layer)
+            # Step 5.
+            self._climb(path, self._keep(with_value(node, index, op.prev[4:])))
 
     def _load(self, blocks: Mapping[bytes, bytes], root: bytes) -> None:
         """Steps 1 and 2, for every visible node and not for those on the way alone: a malformed neighbour that the
         inversion doesn't need is refused by the general road too."""
         nodes = self._nodes
-        pending = [(root, -1, _BELOW_ALL, _ABOVE_ALL)]
+        if root not in blocks:
+            raise UnprovenError
+        pending: list[tuple[bytes, int | None, bytes, bytes]] = [(root, None, _BELOW_ALL, _ABOVE_ALL)]
         while pending:
-            digest, layer, low, high = pending.pop()
-            block = blocks.get(digest)
-            match = None if block is None else tree_node(block)
-            if match is None or digest in nodes:
-                raise _UnprovenError
-            fields = match.groups()
-            if layer < 0:
-                layer = _root_layer(fields)
-            keys = _keys(fields, layer)
-            if keys:
-                if not low < keys[0] or not keys[-1] < high:
-                    raise _UnprovenError
-            elif fields[-1] == NULL:
-                raise _UnprovenError
-            nodes[digest] = _Node(match, keys, layer)
-            if layer == 0:
-                # No group but a slot can be equal to NULL.
-                if fields.count(NULL) != len(keys) + 1:
-                    raise _UnprovenError
-                continue
-            for slot, key in zip((fields[-1], *fields[3::5]), (*keys, high), strict=True):
-                if slot != NULL and (child := slot[_DIGEST_AT:]) in blocks:
-                    pending.append((child, layer - 1, low, key))
-                low = key
+            digest, expected, low, high = pending.pop()
+            if digest in nodes:
+                raise UnprovenError
+            nodes[digest] = node = proven(blocks[digest], expected)
+            _, layer, keys, slots = node
+            if keys and (keys[0] <= low or keys[-1] >= high):
+                raise UnprovenError
+            if layer:
+                bounds = (low, *keys, high)
+                for index, slot in enumerate(slots):
+                    if slot != NULL and slot[DIGEST_AT:] in blocks:
+                        pending.append((slot[DIGEST_AT:], layer - 1, bounds[index], bounds[index + 1]))
 
-    def _node(self, slot: bytes, layer: int) -> _Node:
+    def _node(self, slot: bytes, layer: int) -> Node:
         """The node that a slot names, as loaded or as made by an earlier step."""
-        digest = slot[_DIGEST_AT:]
+        digest = slot[DIGEST_AT:]
         node = self._nodes.get(digest)
         if node is None:
             block = self._made.get(digest)
-            match = None if block is None else tree_node(block)
-            if match is None:
-                raise _UnprovenError
-            node = self._nodes[digest] = _Node(match, _keys(match.groups(), layer), layer)
+            if block is None:
+                raise UnprovenError
+            node = self._nodes[digest] = proven(block, layer)
         return node
 
     def _keep(self, block: bytes) -> bytes:
@@ -187,7 +165,7 @@ class _Tree:
         """The slot for a node of `count` entries and a leftmost slot: `NULL` if it would be empty."""
         if left == NULL and not count:
             return NULL
-        return self._keep(b"\xa2ae" + ARRAY_HEAD[count] + entries + b"al" + left)
+        return self._keep(block_of(count, entries, left))
 
     def _wrap(self, slot: bytes, layers: int) -> bytes:
         """The slot's subtree under so many key-less nodes."""
@@ -195,7 +173,7 @@ class _Tree:
             slot = self._keep_node(0, b"", slot)
         return slot
 
-    def _find(self, key: bytes) -> tuple[_Path, _Node, int]:
+    def _find(self, key: bytes) -> tuple[_Path, Node, int]:
         """Step 3: the nodes above the key's own with the slots gone through, the key's node, and its index there."""
         path: _Path = []
         node = self._node(self.root, self.layer)
@@ -205,20 +183,22 @@ class _Tree:
             if index < len(keys) and keys[index] == key:
                 return path, node, index
             path.append((node, index))
-            node = self._node(_slot(node, index), node.layer - 1)
+            node = self._node(node.slots[index], node.layer - 1)
 
-    def _remove(self, path: _Path, node: _Node, index: int) -> None:
+    def _remove(self, path: _Path, node: Node, index: int) -> None:
         """Step 4: undo a create."""
         layer, count = node.layer, len(node.keys)
-        merged = self._merge(_slot(node, index), _slot(node, index + 1), layer - 1)
+        merged = self._merge(node.slots[index], node.slots[index + 1], layer - 1)
         if count == 1 and not path:
             self._trim(merged, layer - 1)
             return
-        left = _slot(node, 0) if index else merged
-        # What the entry shared with the one before it is all that the next one can share with that.
-        shared = min(_shared(node, index), _shared(node, index + 1)) if index + 1 < count else 0
-        entries = _run(node, 0, index, last=merged) + _run(node, index + 1, count, shared=shared)
-        self._climb(path, self._keep_node(count - 1, entries, left), layer)
+        left = node.slots[0] if index else merged
+        entries = run(node, 0, index, last=merged)
+        if index + 1 < count:
+            # What the next key shares with the one before the removed key is the shorter of the two prefixes.
+            shared = min(prefix_at(node, index), prefix_at(node, index + 1))
+            entries += run(node, index + 1, count, shared=shared)
+        self._climb(path, self._keep_node(count - 1, entries, left))
 
     def _merge(self, left: bytes, right: bytes, layer: int) -> bytes:
         """Step 4: two neighbouring subtrees as one; looks into them only where there are two."""
@@ -227,21 +207,72 @@ class _Tree:
         if right == NULL:
             return left
         a, b = self._node(left, layer), self._node(right, layer)
-        seam = self._merge(_slot(a, len(a.keys)), _slot(b, 0), layer - 1)
+        seam = self._merge(a.slots[-1], b.slots[0], layer - 1)
         if not a.keys:
-            return self._keep_node(len(b.keys), _run(b, 0, len(b.keys)), seam)
-        entries = _run(a, 0, len(a.keys), last=seam)
+            return self._keep_node(len(b.keys), run(b, 0, len(b.keys)), seam)
+        entries = run(a, 0, len(a.keys), last=seam)
         if b.keys:
-            entries += _run(b, 0, len(b.keys), shared=common_prefix_length(a.keys[-1], b.keys[0]))
-        return self._keep_node(len(a.keys) + len(b.keys), entries, _slot(a, 0))
+            entries += run(b, 0, len(b.keys), shared=common_prefix_length(a.keys[-1], b.keys[0]))
+        return self._keep_node(len(a.keys) + len(b.keys), entries, a.slots[0])
 
     def _insert(self, key: bytes, value: bytes) -> None:
         """Step 6: undo a delete."""
         level = depth(key)
         if self.root == NULL:
-            self.root, self.layer = self._keep_node(1, _entry(b"", key, NULL, value), NULL), level
+            self.root, self.layer = self._keep_node(1, entry(b"", key, NULL, value), NULL), level
             return
         if level > self.layer:
-            left, right = self._split(self.root, key, self.layer)
-            left, right = self._wrap_half(left, level)
-            ...
+            self.root, self.layer = self._wrap(self.root, level - self.layer), level
+        path: _Path = []
+        node = self._node(self.root, self.layer)
+        while node.layer > level:
+            index = bisect_left(node.keys, key)
+            slot = node.slots[index]
+            path.append((node, index))
+            if slot == NULL:
+                leaf = self._keep_node(1, entry(b"", key, NULL, value), NULL)
+                self._climb(path, self._wrap(leaf, node.layer - 1 - level))
+                return
+            node = self._node(slot, node.layer - 1)
+        self._climb(path, self._insert_here(node, key, value))
+
+    def _insert_here(self, node: Node, key: bytes, value: bytes) -> bytes:
+        """The slot for the node with an entry more."""
+        keys, count = node.keys, len(node.keys)
+        index = bisect_left(keys, key)
+        left, right = self._split(node.slots[index], key, node.layer - 1)
+        entries = run(node, 0, index, last=left) + entry(keys[index - 1] if index else b"", key, right, value)
+        if index < count:
+            if keys[index] == key:
+                raise UnprovenError
+            entries += run(node, index, count, shared=common_prefix_length(key, keys[index]))
+        return self._keep_node(count + 1, entries, node.slots[0] if index else left)
+
+    def _split(self, slot: bytes, key: bytes, layer: int) -> tuple[bytes, bytes]:
+        """Step 6: what of a subtree stands left and right of a key that is not in it."""
+        if slot == NULL:
+            return NULL, NULL
+        node = self._node(slot, layer)
+        count = len(node.keys)
+        index = bisect_left(node.keys, key)
+        left, right = self._split(node.slots[index], key, layer - 1)
+        return (
+            self._keep_node(index, run(node, 0, index, last=left), node.slots[0] if index else left),
+            self._keep_node(count - index, run(node, index, count, shared=0), right),
+        )
+
+    def _climb(self, path: _Path, slot: bytes) -> None:
+        """Step 7: put a slot into the node above, that into the one above it, up to the root."""
+        for node, index in reversed(path):
+            if slot != NULL or node.keys:
+                slot = self._keep(with_slot(node, index, slot))
+        self.root = slot
+
+    def _trim(self, slot: bytes, layer: int) -> None:
+        """Step 8: the root is the first node on the way down that has keys."""
+        while slot != NULL:
+            node = self._node(slot, layer)
+            if node.keys:
+                break
+            slot, layer = node.slots[0], layer - 1
+        self.root, self.layer = slot, layer

@@ -90,6 +90,12 @@ def tid_microseconds(tid: str) -> int:
     return int(tid.translate(_TID_VALUES), 32) >> 10
 
 
+def tid_from_microseconds(microseconds: int) -> str:
+    """The greatest TID of that time (Unix microseconds, below 2^53)."""
+    value = microseconds << 10 | 1023
+    return "".join(_TID_DIGITS[value >> shift & 31] for shift in range(60, -1, -5))
+
+
 def is_datetime(text: str) -> bool:
     """The intersection of RFC 3339 and ISO 8601, with a time zone, naming a real instant of year 0 or later."""
     match = _DATETIME.fullmatch(text) if len(text) <= _DATETIME_CHARS_MAX else None

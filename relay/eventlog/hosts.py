@@ -36,6 +36,10 @@ class HostRows:
         host = self._hosts.get(name)
         return None if host is None else host.record()
 
+    def records(self) -> list[HostRecord]:
+        """Every known host's record, by name."""
+        return [self._hosts[name].record() for name in self._ordered]
+
     def names(self) -> list[str]:
         """Every known host, by name."""
         return list(self._ordered)

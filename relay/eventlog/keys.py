@@ -22,6 +22,7 @@ FIXED_FAMILIES = (ACCOUNTS, ROSTER, HOSTS, IDENTITIES, HIDDEN, META)
 
 META_FORMAT = b"format"
 META_COUNTERS = b"counters"
+META_RETENTION_BYTES = b"retention_bytes"
 
 _U64 = struct.Struct(">Q")
 _EVENT_HEAD = struct.Struct(">QBH")  # time_us, kind, length of the DID

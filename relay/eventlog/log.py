@@ -4,6 +4,7 @@ Owns nothing at run time: `EventLog` is a bundle. Recovery is reading: the newes
 accounts, the hosts. A database that was copied back from elsewhere is not handled here.
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from relay.eventlog.segments import Segments
 from relay.eventlog.sequencer import Sequencer, SequencerLimits
 from relay.eventlog.store import Store, StoreError
 from relay.eventlog.tail import Tail
+
+_RETENTION_SHARE_OF_DISK = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,15 @@ class EventLog:
     sequencer: Sequencer
 
 
-def open_log(path: Path, *, retention: Retention, settings: LogSettings, now_us: Callable[[], int]) -> EventLog:
-    """Open or create the log under `path`.
+def open_log(
+    path: Path,
+    *,
+    retention_hours: float,
+    retention_bytes: int | None,
+    settings: LogSettings,
+    now_us: Callable[[], int],
+) -> EventLog:
+    """Open or create the log under `path`. `retention_bytes` None: 60 % of the file system as it was at first start.
 
     Raises:
         StoreError: not ours, of another format, locked by another process, or contradicting itself.
@@ -57,6 +67,7 @@ def open_log(path: Path, *, retention: Retention, settings: LogSettings, now_us:
         write_buffer_bytes=settings.write_buffer_bytes,
         wal_bytes_max=settings.wal_bytes_max,
     )
+    retention = Retention(retention_hours, retention_bytes or _default_retention_bytes(store, path))
     segments = Segments(store)
     counters = _recover_counters(store, segments)
     if not segments.first_seqs:
@@ -78,6 +89,17 @@ def open_log(path: Path, *, retention: Retention, settings: LogSettings, now_us:
         now_us=now_us,
     )
     return EventLog(store, segments, accounts, hosts, Reader(store, segments, tail, hidden), sequencer)
+
+
+def _default_retention_bytes(store: Store, path: Path) -> int:
+    """Fixed at first start: a window that shrinks because something else fills the disk would surprise."""
+    meta = store.family(keys.META)
+    stored = meta.get(keys.META_RETENTION_BYTES)
+    if stored is not None:
+        return keys.from_u64(stored)
+    chosen = int(shutil.disk_usage(path).total * _RETENTION_SHARE_OF_DISK)
+    meta.put(keys.META_RETENTION_BYTES, keys.u64(chosen))
+    return chosen
 
 
 def _recover_counters(store: Store, segments: Segments) -> Counters:

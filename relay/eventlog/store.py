@@ -59,6 +59,10 @@ class Family:
         """Rows from `from_key` on (the next one where it does not exist), in key order."""
         return cast(Iterator[tuple[bytes, bytes]], self._rdict.items(from_key=from_key, backwards=backwards))
 
+    def release(self) -> None:
+        """Let go of the database; any use after this is an AttributeError."""
+        del self.handle, self._rdict
+
 
 Row = tuple[Family, bytes, bytes | None]
 
@@ -183,7 +187,9 @@ class Store:
             raise _store_error("sync", error) from error
 
     def close(self) -> None:
-        """Close; the lock file is free once every family and iterator is gone too."""
+        """Close. The lock file is free once every handle and iterator is gone, so no family is usable after."""
+        for family in self._families.values():
+            family.release()
         self._families.clear()
         self._database.close()
 

@@ -5,41 +5,14 @@ Does not read sockets, time anything, count anything or judge what an event says
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from relay.atproto import canonical, frames
 from relay.atproto.errors import InvalidData, InvalidEvent
 from relay.atproto.events import ErrorFrame, InfoMessage, RepoEvent, UnknownMessage
 from relay.eventlog.progress import HostProgress, Receipt
 from relay.eventlog.verdict import Drop, DropReason, Origin
+from relay.hosts.ended import Cause, Ended
 from relay.validation.envelope import Envelope
-
-
-class Cause(StrEnum):
-    """Why a connection ended, or never began."""
-
-    DIAL_FAILED = "dial_failed"
-    DIAL_TIMED_OUT = "dial_timed_out"
-    UPGRADE_REFUSED = "upgrade_refused"
-    IS_A_RELAY = "is_a_relay"
-    HOST_CLOSED = "host_closed"
-    CONNECTION_LOST = "connection_lost"
-    WEBSOCKET_VIOLATION = "websocket_violation"
-    NO_PONG = "no_pong"
-    ERROR_FRAME = "error_frame"
-    FUTURE_CURSOR = "future_cursor"
-    INTERNAL_ERROR = "internal_error"
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The end of a connection: its cause and, in words, what the host did."""
-
-    cause: Cause
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.cause}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)

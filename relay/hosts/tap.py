@@ -17,6 +17,8 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
+from relay.hosts.ended import Cause, Ended
+
 HEAD_BYTES_MAX: Final = 16 * 1024  # what h11 takes
 
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -55,8 +57,8 @@ class Tap(trio.abc.Stream):
     """A connected non-blocking socket, plain or TLS, as the stream that trio-websocket reads and writes.
 
     `buffer` is shared by all taps of a process: nothing stays in it while a task waits. `reads` counts reads that
-    brought something; `paused` is true while the receiver has no room; `failure` says what the host or the network
-    did when that ended the connection, None until then.
+    brought something; `paused` is true while the receiver has no room; `failure` says how the connection ended where
+    the tap knows better than trio-websocket, None until then.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Tap(trio.abc.Stream):
     ) -> None:
         self.reads = 0
         self.paused = False
-        self.failure: str | None = None
+        self.failure: Ended | None = None
         self._socket = connection
         self._secured = connection if isinstance(connection, ssl.SSLSocket) else None
         self._receiver = receiver
@@ -105,7 +107,7 @@ class Tap(trio.abc.Stream):
         if not self._sending and not self._stopped:
             self._send_now(_PING_FRAME)
 
-    def fail(self, failure: str) -> None:
+    def fail(self, failure: Ended) -> None:
         """End the connection from outside; tasks that wait on the socket wake up."""
         self.failure = self.failure or failure
         self._stopped = True
@@ -338,7 +340,7 @@ class Tap(trio.abc.Stream):
 
     def _violate(self, what: str) -> bytes:
         """The host breaks the WebSocket protocol: nothing more is delivered."""
-        self.failure = what
+        self.failure = Ended(Cause.WEBSOCKET_VIOLATION, what)
         self._stopped = True
         return b""
 
@@ -348,16 +350,16 @@ class Tap(trio.abc.Stream):
         try:
             sent = self._socket.send(frame)
         except OSError as error:
-            self.fail(f"not taking our frames: {error}")
+            self.fail(Ended(Cause.CONNECTION_LOST, f"not taking our frames: {error}"))
         else:
             if sent < len(frame):
-                self.fail("not taking our frames")
+                self.fail(Ended(Cause.CONNECTION_LOST, "not taking our frames"))
 
     def _lose(self, error: OSError) -> NoReturn:
-        self.failure = self.failure or f"connection lost: {error}"
         if self._upgraded is None:  # trio-websocket would wait for the 101 for ever
-            raise UpgradeRefused(self.failure) from error
-        raise trio.BrokenResourceError(self.failure) from error
+            raise UpgradeRefused(str(error)) from error
+        self.failure = self.failure or Ended(Cause.CONNECTION_LOST, str(error))
+        raise trio.BrokenResourceError(str(error)) from error
 
     def _close_socket(self) -> None:
         if self._socket.fileno() >= 0:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from relay.eventlog.records import HostStatus
 from relay.eventlog.verdict import DropReason
+from relay.firehose.consumers import ConsumerStatistics
 from relay.http.sync import Crawler
 from relay.http.xrpc import Handler, Route, XrpcError, invalid_request, json_response, text_field
 
@@ -34,17 +35,6 @@ class HostReport:
     last_error: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConsumerReport:
-    """One consumer of the stream. `connected_at` is in unix seconds."""
-
-    id: int
-    remote_addr: str
-    user_agent: str
-    events_consumed: int
-    connected_at: float
-
-
 class AdminEndpoints:
     """HTTP Basic, user `admin`. Without a password every request is refused."""
 
@@ -54,7 +44,7 @@ class AdminEndpoints:
         password: str | None,
         crawler: Crawler,
         hosts: Callable[[], Iterable[HostReport]],
-        consumers: Callable[[], Iterable[ConsumerReport]],
+        consumers: Callable[[], Iterable[ConsumerStatistics]],
     ) -> None:
         self._credentials = None if password is None else f"admin:{password}".encode()
         self._crawler = crawler
@@ -119,11 +109,14 @@ def _host_fields(host: HostReport) -> dict[str, object]:
     }
 
 
-def _consumer_fields(consumer: ConsumerReport) -> dict[str, object]:
+def _consumer_fields(consumer: ConsumerStatistics) -> dict[str, object]:
     return {
         "id": consumer.id,
-        "remote_addr": consumer.remote_addr,
+        "remote_addr": consumer.address,
         "user_agent": consumer.user_agent,
-        "events_consumed": consumer.events_consumed,
+        "events_consumed": consumer.events,
         "connected_at": datetime.fromtimestamp(consumer.connected_at, UTC).isoformat(timespec="milliseconds"),
+        "stream": consumer.stream,
+        "seq": consumer.position,
+        "live": consumer.live,
     }

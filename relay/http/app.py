@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from relay.atproto.syntax import is_nsid
 from relay.http import health
 from relay.http.admin import AdminEndpoints
 from relay.http.sync import SyncEndpoints
@@ -48,7 +49,7 @@ class App:
             return error.response()
         except ClientDisconnect:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 -- the boundary of one request
             _log.exception("request failed", extra={"method": request.method, "path": request.scope["path"]})
             return XrpcError(500, "InternalServerError", "internal error").response()
 
@@ -109,9 +110,9 @@ def _preflight(request: Request) -> Response:
 
 def _unknown_path(path: str) -> XrpcError:
     prefix, _, nsid = path.removeprefix("/").partition("/")
-    if prefix == "xrpc" and nsid and "/" not in nsid:
+    if prefix == "xrpc" and is_nsid(nsid):
         return XrpcError(501, "MethodNotImplemented", f"this relay does not serve {nsid}")
-    return XrpcError(404, "NotFound", f"there is nothing at {path}")
+    return XrpcError(404, "NotFound", f"there is nothing at {path[:100]}")
 
 
 async def _upgrade_required(request: Request) -> Response:
@@ -119,7 +120,7 @@ async def _upgrade_required(request: Request) -> Response:
         message = f"Incorrect HTTP method ({request.method}) expected GET"
         raise XrpcError(405, "InvalidRequest", message, headers={"Allow": "GET"})
     message = "subscribeRepos is a stream: open it as a WebSocket"
-    raise XrpcError(426, "UpgradeRequired", message, headers={"Upgrade": "websocket"})
+    raise XrpcError(426, "UpgradeRequired", message, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 async def _stream_is_elsewhere(_request: Request) -> Response:

@@ -5,10 +5,12 @@ Owns the server's limits. Does not know what is served, nor when to stop: the se
 
 import logging
 import socket
+from typing import cast
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as hypercorn_serve
+from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 HEAD_BYTES_MAX = 16_384
@@ -21,7 +23,7 @@ async def serve(
     shutdown: trio.Event,
     graceful_seconds: float,
     idle_seconds: float,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer on the bound `listener` (taken over and closed) until `shutdown`, or until cancelled.
 
@@ -32,23 +34,16 @@ async def serve(
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(idle_seconds * 1000))
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
-    config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False  # the application sends its own
     config.h11_max_incomplete_size = HEAD_BYTES_MAX
     config.keep_alive_timeout = idle_seconds
     config.graceful_timeout = graceful_seconds
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_serve, _Lifespan(app), config, shutdown)
-        task_status.started()
+    framework = cast("ASGIFramework", _WithLifespan(app))
+    await hypercorn_serve(framework, config, shutdown_trigger=shutdown.wait, task_status=task_status, mode="asgi")
 
 
-async def _serve(app: ASGIApp, config: Config, shutdown: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
-    await hypercorn_serve(app, config, shutdown_trigger=shutdown.wait, task_status=task_status, mode="asgi")
-
-
-class _Lifespan:
+class _WithLifespan:
     """Answers the server's lifespan messages; an application of ours has nothing to start or stop."""
 
     def __init__(self, app: ASGIApp) -> None:

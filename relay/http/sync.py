@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from relay.atproto.cid import cid_text
+from relay.atproto.syntax import is_did
 from relay.eventlog.records import AccountRecord, HostRecord
 from relay.http.xrpc import (
     Route,
@@ -161,7 +162,7 @@ class SyncEndpoints:
 
     def _account(self, request: Request) -> tuple[str, AccountRecord]:
         did = text_parameter(request, "did")
-        if not did.startswith("did:"):
+        if not is_did(did):
             raise invalid_request("parameter did must be a DID")
         record = self._accounts.get(did)
         if record is None:

@@ -5,6 +5,7 @@ Owns what every endpoint has in common. Does not know any endpoint, and no store
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import orjson
@@ -89,9 +90,10 @@ async def text_field(request: Request, name: str) -> str:
 async def _read_body(request: Request) -> bytes:
     body = bytearray()
     with trio.move_on_after(BODY_SECONDS_MAX):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_BYTES_MAX:
-                raise XrpcError(413, "PayloadTooLarge", f"the body is over {BODY_BYTES_MAX} bytes")
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    raise XrpcError(413, "PayloadTooLarge", f"the body is over {BODY_BYTES_MAX} bytes")
         return bytes(body)
     raise XrpcError(408, "RequestTimeout", f"the body took more than {BODY_SECONDS_MAX:g} s")

@@ -49,23 +49,32 @@ class PlcDirectory:
         self._failing_since: LRUCache[str, float] = LRUCache(_FAILING_DIDS_MAX)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Waits until a look-up may begin. Raises DirectoryUnavailable during a pause."""
+    async def turn(self, did: str) -> AsyncIterator[None]:
+        """Waits until a look-up may begin. Raises InvalidIdentity, or DirectoryUnavailable during a pause."""
+        if _DID.fullmatch(did) is None:
+            raise InvalidIdentity(f"not a did:plc: {did[:80]!r}")
         async with self._slots:
+            self._check_pause()
             await trio.sleep(self._pace.reserve(trio.current_time()))
-            pause = self._paused_until - trio.current_time()
-            if pause > 0:
-                raise DirectoryUnavailable(f"{self._url} asked for a pause", retry_seconds=pause)
+            self._check_pause()
             yield
 
-    def idle_seconds(self) -> float:
-        """In how many seconds there is room for look-ups that nobody waits for."""
-        return max(self._pace.idle_seconds(trio.current_time()), self._paused_until - trio.current_time())
+    async def wait_idle(self) -> None:
+        """Waits until there is room for a look-up that nobody waits for."""
+        while (wait := self._idle_seconds()) > 0:  # noqa: ASYNC110  (exact, and others may have come between)
+            await trio.sleep(wait)
+
+    def _idle_seconds(self) -> float:
+        now = trio.current_time()
+        return max(self._pace.idle_seconds(now), self._paused_until - now)
+
+    def _check_pause(self) -> None:
+        pause = self._paused_until - trio.current_time()
+        if pause > 0:
+            raise DirectoryUnavailable(f"{self._url} asked for a pause", retry_seconds=pause)
 
     async def fetch(self, did: str) -> bytes:
         """The document, within one `turn`. Raises an IdentityFailure or DirectoryUnavailable."""
-        if _DID.fullmatch(did) is None:
-            raise InvalidIdentity(f"not a did:plc: {did[:80]!r}")
         began = trio.current_time()
         try:
             response = await self._http.get(f"{self._url}/{did}", body_bytes_max=DOCUMENT_BYTES_MAX)

@@ -29,7 +29,7 @@ _RECENT_ENTRIES_MAX = 10_000
 
 
 class _Source(Protocol):
-    def turn(self) -> AbstractAsyncContextManager[None]: ...
+    def turn(self, did: str) -> AbstractAsyncContextManager[None]: ...
     async def fetch(self, did: str) -> bytes: ...
 
 
@@ -166,8 +166,7 @@ class Resolver:
 
     async def _renew(self) -> None:
         async for did in self._renewals:
-            while (wait := self._plc.idle_seconds()) > 0:
-                await trio.sleep(wait)
+            await self._plc.wait_idle()
             try:
                 await self.refresh(did)
             except DirectoryUnavailable as failure:
@@ -193,8 +192,8 @@ class Resolver:
 
     async def _look_up(self, did: str, flight: _Flight) -> Identity:
         source = self._source(did)
-        await trio.sleep(self._recent.get(did, trio.current_time()) - trio.current_time())
-        async with source.turn():
+        await trio.sleep(max(0.0, self._recent.get(did, 0.0) - trio.current_time()))
+        async with source.turn(did):
             flight.begun = True
             self._recent[did] = trio.current_time() + self._limits.look_up_spacing_seconds
             fetched_at = self._clock()

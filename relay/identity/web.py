@@ -27,8 +27,9 @@ class WebHosts:
         self._slots = trio.CapacityLimiter(limits.web_concurrency)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Waits until a look-up may begin."""
+    async def turn(self, did: str) -> AsyncIterator[None]:
+        """Waits until a look-up may begin. Raises InvalidIdentity."""
+        document_url(did, allow_private=self._allow_private)
         async with self._slots:
             yield
 

@@ -124,10 +124,17 @@ async def _read(response: httpcore.Response, url: str, body_bytes_max: int) -> R
     if headers.get("content-encoding", "identity") != "identity":
         raise MalformedResponse(f"{url} sent an encoded body unasked")
     body = bytearray()
-    async for part in response.aiter_stream():
-        body += part
-        if len(body) > body_bytes_max:
-            raise BodyTooBig(f"{url} sent more than {body_bytes_max} bytes")
+    try:
+        async for part in response.aiter_stream():
+            body += part
+            if len(body) > body_bytes_max:
+                # closed beneath httpcore, whose nested generators thus end by an error, not by the collector
+                await response.extensions["network_stream"].aclose()
+    except httpcore.ReadError:
+        if len(body) <= body_bytes_max:
+            raise
+    if len(body) > body_bytes_max:
+        raise BodyTooBig(f"{url} sent more than {body_bytes_max} bytes")
     return Response(response.status, headers, bytes(body))
 
 
@@ -157,7 +164,7 @@ class _Stream(httpcore.AsyncNetworkStream):
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
         try:
             return bytes(await self._stream.receive_some(max_bytes))
-        except trio.BrokenResourceError as error:
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise httpcore.ReadError(_cause(error)) from error
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
@@ -192,7 +199,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         if info != "is_readable":
             return None
         plain = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
-        return plain.socket.is_readable()
+        return plain.socket.fileno() < 0 or plain.socket.is_readable()  # readable: not to be used again
 
 
 def _cause(error: BaseException) -> str:

@@ -4,11 +4,10 @@ Owns the format and the levels. What is logged is the caller's: nobody here or t
 bodies.
 """
 
+import json
 import logging
 from datetime import UTC, datetime
 from typing import TextIO
-
-import orjson
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -49,7 +48,7 @@ class JsonFormatter(logging.Formatter):
             line.setdefault(name, value)
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return json.dumps(line, default=str)
 
 
 class TextFormatter(logging.Formatter):

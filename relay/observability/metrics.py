@@ -20,8 +20,9 @@ class Snapshot:
     """The relay's counts at one moment: counters are since the start of the process, the rest is as of now."""
 
     events_received: int
-    events_sequenced: int
+    events_sequenced: Mapping[str, int]
     events_dropped: Mapping[str, int]
+    irregularities: Mapping[str, int]
     head_seq: int
     oldest_seq: int
     consumers: int
@@ -71,7 +72,10 @@ class _RelayCollector(Collector):
         now = self._snapshot()
         yield InfoMetricFamily("relay_build", "The running version.", {"version": self._version})
         yield _counter("relay_events_received", "Events received from hosts.", now.events_received)
-        yield _counter("relay_events_sequenced", "Events given a sequence number.", now.events_sequenced)
+        yield _counters("relay_events_sequenced", "Events given a sequence number.", "kind", now.events_sequenced)
+        yield _counters(
+            "relay_events_irregular", "Events passed on in spite of something.", "irregularity", now.irregularities
+        )
         yield _counters(
             "relay_events_dropped",
             "Messages that got no sequence number.",

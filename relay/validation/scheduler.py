@@ -10,20 +10,22 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import trio
 from cachetools import LRUCache
 
 from relay.atproto import frames
 from relay.atproto.events import AccountEvent, CommitEvent, IdentityEvent, SyncEvent
-from relay.atproto.syntax import tid_from_time_us
+from relay.atproto.syntax import tid_from_microseconds
 from relay.eventlog.accounts import Accounts
 from relay.eventlog.keys import EventKind
 from relay.eventlog.records import AccountRecord
 from relay.eventlog.sequencer import Sequencer
 from relay.eventlog.verdict import Accept, Drop, DropReason
 from relay.identity.document import Identity
-from relay.identity.resolver import DirectoryUnavailable, IdentityFailure, Resolver
+from relay.identity.failure import DirectoryUnavailable, IdentityFailure
+from relay.identity.resolver import Resolver
 from relay.validation import rules
 from relay.validation.budget import TokenBucket
 from relay.validation.envelope import Envelope
@@ -191,7 +193,7 @@ class Scheduler:
         """The TID that no rev may exceed, made anew every second."""
         now_us = self._now_us()
         if now_us >= self._rev_max_until_us:
-            self._rev_max = tid_from_time_us(now_us + _REV_AHEAD_US)
+            self._rev_max = tid_from_microseconds(now_us + _REV_AHEAD_US)
             self._rev_max_until_us = now_us + 1_000_000
         return self._rev_max
 
@@ -309,7 +311,8 @@ class Scheduler:
         record = self._accounts.get(lane.did)
         if answer is None or not answer.active or record is None:
             return False
-        head, tail = frames.account_message(lane.did, active=True, status=answer.status or None, now_us=self._now_us())
+        now = datetime.fromtimestamp(self._now_us() / 1e6, UTC).isoformat(timespec="milliseconds")
+        head, tail = frames.account_message(lane.did, now.replace("+00:00", "Z"), True, answer.status or None)
         account = AccountRecord(
             record.host, record.local_status, True, answer.status, record.rev, record.commit, record.data,
             record.ordinal,

@@ -9,10 +9,10 @@ of `npm/consumer.cjs`. Ends when killed, or with status 1 when the library stops
 import json
 import sys
 
-from atproto import CAR, CID, models
+from atproto import CAR, CID, models  # type: ignore[import-untyped]
 from atproto import FirehoseSubscribeReposClient as Client
 from atproto import parse_subscribe_repos_message as parse
-from atproto_subscription.frames import MessageFrame
+from atproto_subscription.frames import MessageFrame  # type: ignore[import-untyped]
 
 EventModels = models.ComAtprotoSyncSubscribeRepos
 

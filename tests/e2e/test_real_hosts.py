@@ -124,9 +124,11 @@ async def test_account_that_moves_to_another_host_stays_in_order(network: Networ
     await network.fence()
     after = network.emitted(new, account.did)
     assert [e.kind for e in after] == ["#account", "#identity", "#sync", "#commit"]
-    await network.settle({account.did: before + after})
+    # The reference PDS announces an imported repository by the old host's commit under a rev of its own: not valid.
+    announced = [event for event in after if event.kind != "#sync"]
+    await network.settle({account.did: before + announced})
     assert (await network.relay.query("com.atproto.sync.getRepoStatus", did=account.did))["active"] is True
-    assert await network.relay.drops() == {"host_mismatch": 1}
+    assert await network.relay.drops() == {"wrong_host": 1, "field_mismatch": 1}
 
 
 @pytest.mark.parametrize("end", [RelayProcess.terminate, RelayProcess.kill], ids=["SIGTERM", "SIGKILL"])

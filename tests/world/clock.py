@@ -24,6 +24,10 @@ class Clock:
         """Move forward (or, for a broken host, backward)."""
         self.now_microseconds += round(seconds * 1_000_000)
 
+    def catch_up(self, now_microseconds: int) -> None:
+        """Move forward to a time, if it is later."""
+        self.now_microseconds = max(self.now_microseconds, now_microseconds)
+
     def read(self) -> int:
         """The time in microseconds, later than any before."""
         self.now_microseconds += self._step_microseconds

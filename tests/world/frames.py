@@ -86,6 +86,11 @@ def account_frame(did: str, *, seq: int, time: str, active: bool, status: str | 
     return frame("#account", account_payload(did, seq=seq, time=time, active=active, status=status))
 
 
+def did_of(kind: str, payload: Payload) -> str:
+    """The account that a payload is about, whatever its field is called."""
+    return str(payload["repo" if kind == "#commit" else "did"])
+
+
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """A message read back. `kind` is `#commit` and so on, "" for an error frame; links are `CBORTag`s."""
@@ -99,8 +104,8 @@ class Parsed:
 
     @property
     def did(self) -> str:
-        """The account, whatever its field is called."""
-        return str(self.payload["repo" if self.kind == "#commit" else "did"])
+        """The account; raises KeyError for kinds without one."""
+        return did_of(self.kind, self.payload)
 
     @property
     def body(self) -> Payload:

@@ -4,37 +4,16 @@ Owns listening, request heads and bodies (h11), keep-alive, and handing a connec
 nothing of what is served.
 """
 
-import json
 import socket
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import h11
 import trio
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """`path` is unquoted; `query` keeps the last value of each name; header names are lower case."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: dict[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A whole answer."""
-
-    status: int
-    body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
-    content_type: str = "application/json"
+from tests.world.exchange import NoAnswer, Request, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +22,6 @@ class Upgrade:
 
     head: bytes
     run: Callable[[trio.SocketStream, bytes], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """Keep the connection and say nothing until the peer goes."""
 
 
 Answer = Response | Upgrade | NoAnswer
@@ -74,16 +48,6 @@ class Condition:
         while not true():
             await self._event.wait()
         await trio.lowlevel.checkpoint()
-
-
-def json_response(status: int, value: Any) -> Response:
-    """JSON."""
-    return Response(status, json.dumps(value).encode())
-
-
-def error_response(status: int, error: str, message: str = "") -> Response:
-    """An XRPC error."""
-    return json_response(status, {"error": error, "message": message})
 
 
 async def listen() -> trio.SocketListener:
@@ -159,9 +123,7 @@ async def _read_request(stream: trio.SocketStream, http: h11.Connection) -> Requ
             return None
 
 
-async def _send_response(
-    stream: trio.SocketStream, http: h11.Connection, response: Response, server: str
-) -> None:
+async def _send_response(stream: trio.SocketStream, http: h11.Connection, response: Response, server: str) -> None:
     headers = [
         ("Server", server),
         ("Content-Type", response.content_type),

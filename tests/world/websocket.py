@@ -52,8 +52,7 @@ def fragments(message: bytes, sizes: Sequence[int]) -> bytes:
     pieces.append(message[position:])
     last = len(pieces) - 1
     return b"".join(
-        frame(CONTINUATION if index else BINARY, piece, final=index == last)
-        for index, piece in enumerate(pieces)
+        frame(CONTINUATION if index else BINARY, piece, final=index == last) for index, piece in enumerate(pieces)
     )
 
 

@@ -1,0 +1,1 @@
+"""The streaming port over real sockets."""

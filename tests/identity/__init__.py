@@ -1,0 +1,1 @@
+"""DID documents, their cache, and resolution over real HTTP."""

@@ -1,0 +1,1 @@
+"""Host names, the address guard, dialling and bounded HTTP."""
