@@ -75,7 +75,7 @@ class Exchange:
         except Exception:  # noqa: BLE001  the task boundary of one HTTP request
             _log.exception("request failed", extra={"target": self._request.target[:200].decode("latin-1")})
         if not self._started:
-            await self._send({"type": "http.response.start", "status": 500, "headers": []})
+            await self._send({"type": "http.response.start", "status": 500, "headers": [(b"content-length", b"0")]})
             await self._send({"type": "http.response.body", "body": b""})
 
     def _scope(self) -> dict[str, Any]:

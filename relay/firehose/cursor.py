@@ -38,13 +38,11 @@ def parse_cursor(query: str) -> int | None:
     return int(text)
 
 
-def start_of(cursor: int | None, *, oldest: int, head: int) -> Start:
+def start_of(cursor: int, *, oldest: int, head: int) -> Start:
     """Where a cursor leads when the log holds `oldest` .. `head`; raises FutureCursor.
 
-    None is live only; 0 is everything that is held, and never outdated.
+    0 is everything that is held, and never outdated.
     """
-    if cursor is None:
-        return Start(head, outdated=False)
     if cursor > head:
         raise FutureCursor(f"cursor {cursor} is beyond {head}")
     return Start(max(cursor, oldest - 1), outdated=0 < cursor < oldest - 1)

@@ -12,7 +12,7 @@ import trio
 from relay.atproto.frames import error_frame, info_frame
 from relay.eventlog.reader import CursorGone
 from relay.firehose.consumers import Consumers, TooManyConsumers
-from relay.firehose.cursor import FutureCursor, InvalidCursor, Start, parse_cursor, start_of
+from relay.firehose.cursor import FutureCursor, InvalidCursor, parse_cursor, start_of
 from relay.firehose.handshake import Refusal
 from relay.firehose.live import LiveSweep, Subscriber
 from relay.firehose.log_reader import LogReader, read_towards
@@ -76,13 +76,15 @@ class SubscribeRepos:
         except TooManyConsumers as error:
             headers = [(b"Retry-After", b"%d" % _RETRY_AFTER_SECONDS)]
             raise Refusal(429, "RateLimitExceeded", str(error), headers) from error
+        if cursor is None:
+            cursor = self._reader.head  # before the answer: who has read it misses nothing that comes after
         try:
             websocket = await upgrade.accept(_SUBPROTOCOL if _SUBPROTOCOL in upgrade.subprotocols else None)
             await self._converse(Subscriber(consumer, websocket), cursor)
         finally:
             self._consumers.remove(consumer)
 
-    async def _converse(self, subscriber: Subscriber, cursor: int | None) -> None:
+    async def _converse(self, subscriber: Subscriber, cursor: int) -> None:
         ending = _RESTARTING
         try:
             async with trio.open_nursery() as nursery:
@@ -94,11 +96,11 @@ class SubscribeRepos:
             with trio.move_on_after(self._limits.close_seconds, shield=True):
                 await subscriber.websocket.close(ending)
 
-    async def _feed(self, subscriber: Subscriber, cursor: int | None) -> Ending:
+    async def _feed(self, subscriber: Subscriber, cursor: int) -> Ending:
         """Send events until that cannot go on; what to close with."""
         websocket = subscriber.websocket
         try:
-            start = self._start(cursor)
+            start = start_of(cursor, oldest=self._reader.oldest, head=self._reader.head)
         except FutureCursor:
             websocket.offer(_FUTURE_CURSOR, trio.current_time())
             return Ending(_POLICY_VIOLATION, "FutureCursor")
@@ -117,9 +119,6 @@ class SubscribeRepos:
             reason = str(error)
         websocket.offer(binary_frame(error_frame("ConsumerTooSlow", reason)), trio.current_time())
         return Ending(_POLICY_VIOLATION, "ConsumerTooSlow")
-
-    def _start(self, cursor: int | None) -> Start:
-        return start_of(cursor, oldest=self._reader.oldest, head=self._reader.head)
 
     async def _catch_up(self, subscriber: Subscriber) -> None:
         """Send from the log at the consumer's own pace until it is live."""

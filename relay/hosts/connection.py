@@ -19,7 +19,7 @@ import wsproto.utilities
 
 from relay.atproto.events import InfoMessage
 from relay.eventlog.verdict import Drop, DropReason
-from relay.hosts.ended import Cause, Ended
+from relay.hosts.ended import Cause, Ended, describe
 from relay.hosts.pings import PingSweep
 from relay.hosts.settings import HostSettings
 from relay.hosts.sink import EventSink
@@ -108,13 +108,10 @@ class Connection:
             message_bytes_max=self._parts.settings.message_bytes_max,
             discard_bytes_max=self._parts.settings.discard_bytes_max,
         )
-        code = _GOING_AWAY
         try:
-            ended = await self._speak(tap, deadline)
-            code = _PROTOCOL_ERROR if ended.cause is Cause.WEBSOCKET_VIOLATION else _NORMAL
-            return ended
+            return await self._speak(tap, deadline)
         finally:
-            tap.close(code)
+            tap.close(_GOING_AWAY)
 
     async def _dial(self) -> socket.socket:
         """A connected non-blocking socket, with TLS where the host has it."""
@@ -138,11 +135,13 @@ class Connection:
                 )
                 deadline.deadline = math.inf
                 ended = await self._receive(websocket, tap)
-                nursery.cancel_scope.cancel()
+                # The reader ends with its stream. If it were cancelled, a checkpoint in its clean-up would put
+                # Cancelled in the place of what our own code raised in it.
+                tap.close(_PROTOCOL_ERROR if ended.cause is Cause.WEBSOCKET_VIOLATION else _NORMAL)
         except* _REFUSALS as refusals:
             if self.up_at is not None:
                 raise
-            ended = Ended(Cause.UPGRADE_REFUSED, _describe(refusals))
+            ended = Ended(Cause.UPGRADE_REFUSED, describe(refusals))
         return ended
 
     async def _receive(self, websocket: trio_websocket.WebSocketConnection, tap: Tap) -> Ended:
@@ -219,11 +218,3 @@ class Connection:
             self._was_informed = True
             text = f"{info.name}: {info.message or ''}"
             _logger.info("host %s says %.200r", self._name, text)
-
-
-def _describe(group: BaseExceptionGroup[Exception]) -> str:
-    """The first failure in the group, in words."""
-    first: BaseException = group
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return str(first) or type(first).__name__

@@ -32,3 +32,10 @@ class Ended:
     def __str__(self) -> str:
         printable = "".join(char if char.isprintable() else " " for char in self.detail[:DETAIL_CHARS_MAX])
         return f"{self.cause}: {printable}"
+
+
+def describe(error: BaseException) -> str:
+    """An exception in words; of a group, its first."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -15,7 +15,7 @@ from relay.eventlog.store import StoreError
 from relay.hosts.backoff import Backoff
 from relay.hosts.connection import Connection, ConnectionParts, Traffic
 from relay.hosts.discovery import find_fault
-from relay.hosts.ended import Cause, Ended
+from relay.hosts.ended import Cause, Ended, describe
 from relay.hosts.pings import PingSweep
 from relay.hosts.settings import HostSettings
 from relay.hosts.sink import EventSink, HostWriter, KnownHosts
@@ -246,7 +246,7 @@ class Supervisor:
             if _is_ours(error):
                 raise
             _logger.exception("host %s: unexpected failure", host.name.name)
-            host.last_end = Ended(Cause.INTERNAL_ERROR, repr(error))
+            host.last_end = Ended(Cause.INTERNAL_ERROR, describe(error))
         finally:
             host.connection = None
         _logger.info("host %s: %s", host.name.name, host.last_end)

@@ -80,6 +80,7 @@ class Tap(trio.abc.Stream):
         self._message_bytes_max = message_bytes_max
         self._discard_bytes_max = discard_bytes_max
         self._upgraded: trio.Event | None = None
+        self._pause_scope: trio.CancelScope | None = None
         self._stopped = False
         self._closed_by_host = False
         self._sending = False
@@ -110,21 +111,18 @@ class Tap(trio.abc.Stream):
     def fail(self, failure: Ended) -> None:
         """End the connection from outside; tasks that wait on the socket wake up."""
         self.failure = self.failure or failure
-        self._stopped = True
         self._close_socket()
 
     def close(self, code: int) -> None:
         """Close the socket at once, with a close frame where it can be sent without waiting."""
         if self._upgraded is not None and not self._closed_by_host and not self._sending:
             self._send_now(b"\x88\x82\x00\x00\x00\x00" + code.to_bytes(2, "big"))
-        self._stopped = True
         self._close_socket()
 
     # trio.abc.Stream, for trio-websocket
 
     async def aclose(self) -> None:
         """Close the socket."""
-        self._stopped = True
         self._close_socket()
         await trio.lowlevel.checkpoint()
 
@@ -172,10 +170,9 @@ class Tap(trio.abc.Stream):
 
     async def _pause(self) -> None:
         self.paused = True
-        try:
+        with trio.CancelScope() as self._pause_scope:
             await self._receiver.wait_room()
-        finally:
-            self.paused = False
+        self.paused = False
 
     async def _read(self) -> int:
         """Fill the shared buffer, behind what is left of a frame's beginning; returns its end, 0 at EOF."""
@@ -362,6 +359,12 @@ class Tap(trio.abc.Stream):
         raise trio.BrokenResourceError(str(error)) from error
 
     def _close_socket(self) -> None:
+        """Whoever waits in this stream wakes up and ends."""
+        self._stopped = True
+        if self._upgraded is not None:
+            self._upgraded.set()
+        if self._pause_scope is not None:
+            self._pause_scope.cancel()
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()

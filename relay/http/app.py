@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from relay.atproto.syntax import is_nsid
+from relay.eventlog.store import StoreError
 from relay.http import health
 from relay.http.admin import AdminEndpoints
 from relay.http.sync import SyncEndpoints
@@ -22,7 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class App:
-    """An ASGI application of exact paths. WebSocket requests are answered like a GET, never accepted."""
+    """An ASGI application of exact paths. WebSocket requests are answered like a GET, never accepted.
+
+    Raises StoreError, which must end the process; any other failure of a request is logged and answered with 500.
+    """
 
     def __init__(self, routes: Mapping[str, Route], *, version: str) -> None:
         self._routes = dict(routes)
@@ -47,7 +51,7 @@ class App:
             return await self._dispatch(request)
         except XrpcError as error:
             return error.response()
-        except ClientDisconnect:
+        except (ClientDisconnect, StoreError):
             raise
         except Exception:  # noqa: BLE001 -- the boundary of one request
             _log.exception("request failed", extra={"method": request.method, "path": request.scope["path"]})
@@ -61,17 +65,16 @@ class App:
         route = self._routes.get(path)
         if route is None:
             raise _unknown_path(path)
-        if route.verb not in (None, "GET" if method == "HEAD" else method):
+        if route.verb != ("GET" if method == "HEAD" else method):
             raise invalid_request(f"Incorrect HTTP method ({method}) expected {route.verb}")
         return await route.handle(request)
 
 
 def public_app(*, sync: SyncEndpoints, version: str) -> App:
-    """Queries, health and greeting, for the firehose port (requests without an upgrade)."""
+    """Queries, health and greeting, for the firehose port, which answers on its stream's path itself."""
     routes = {
         **health.routes(version=version, stream_place="on this port"),
         **sync.routes(),
-        health.STREAM_PATH: Route(None, _upgrade_required),
     }
     return App(routes, version=version)
 
@@ -87,7 +90,7 @@ def operator_app(*, sync: SyncEndpoints, admin: AdminEndpoints, metrics: Metrics
         **sync.routes(),
         **admin.routes(),
         "/metrics": Route("GET", scrape),
-        health.STREAM_PATH: Route(None, _stream_is_elsewhere),
+        health.STREAM_PATH: Route("GET", _stream_is_elsewhere),
     }
     return App(routes, version=version)
 
@@ -113,14 +116,6 @@ def _unknown_path(path: str) -> XrpcError:
     if prefix == "xrpc" and is_nsid(nsid):
         return XrpcError(501, "MethodNotImplemented", f"this relay does not serve {nsid}")
     return XrpcError(404, "NotFound", f"there is nothing at {path[:100]}")
-
-
-async def _upgrade_required(request: Request) -> Response:
-    if request.method != "GET":
-        message = f"Incorrect HTTP method ({request.method}) expected GET"
-        raise XrpcError(405, "InvalidRequest", message, headers={"Allow": "GET"})
-    message = "subscribeRepos is a stream: open it as a WebSocket"
-    raise XrpcError(426, "UpgradeRequired", message, headers={"Upgrade": "websocket", "Connection": "Upgrade"})
 
 
 async def _stream_is_elsewhere(_request: Request) -> Response:

@@ -23,9 +23,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What answers at one path. `verb` is GET (HEAD too) or POST; None leaves the choice to the handler."""
+    """What answers at one path. `verb` is GET (HEAD too) or POST."""
 
-    verb: str | None
+    verb: str
     handle: Handler
 
 

@@ -3,7 +3,7 @@
 Owns the connections and the one place where failures of the transport become `HttpError`s. No redirects, no
 cookies, no proxies, nothing from the environment, no compressed bodies: what is left is httpcore, the engine under
 httpx, and of that the connections alone, as the cost of its pool grows with the square of their number (CPU of a
-request with 1 and 32 connections: httpx 345 and 820 µs, this HTTPX_COST). Does not judge status codes.
+request over 1 and over 32 connections: httpx 610 and 830 µs, this 270 and 360). Does not judge status codes.
 """
 
 import ssl
@@ -128,7 +128,7 @@ class HttpClient:
             finally:
                 await response.aclose()
         finally:
-            if connection.is_idle():
+            if connection.is_idle() and not connection.is_closed():  # one that never connected is both
                 self._idle.append(connection)
             else:
                 await connection.aclose()
@@ -144,7 +144,7 @@ class HttpClient:
                     return connection
                 await connection.aclose()
                 break
-        if len(self._idle) >= self._slots.total_tokens:
+        if self._idle and len(self._idle) + self._slots.borrowed_tokens > self._slots.total_tokens:
             await self._idle.popleft().aclose()
         return httpcore.AsyncHTTPConnection(
             origin,

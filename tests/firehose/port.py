@@ -3,7 +3,7 @@
 import base64
 import os
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -150,7 +150,7 @@ class RawClient:
 
     async def request(self, line: str, headers: str = "Host: relay\r\n", body: str = "") -> str:
         """Send a request; the response's head."""
-        await self.stream.send_all(f"{line}\r\n{headers}\r\n{body}".encode())
+        await self.stream.send_all(f"{line}\r\n{headers}\r\n{body}".encode("latin-1"))
         return await self.head()
 
     async def head(self) -> str:
@@ -215,7 +215,7 @@ class RawClient:
         await self.stream.send_all(frame(opcode, payload, mask=random_mask()))
 
 
-async def tiny_app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def tiny_app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
     """Says what it was asked; `/echo` gives the body back, `/fail` raises."""
     body = b""
     if scope["path"] == "/fail":

@@ -22,8 +22,9 @@ from tests.http.records import MemoryAccounts, MemoryCrawler, MemoryHosts
 PASSWORD = "correct horse"
 SNAPSHOT = Snapshot(
     events_received=5,
-    events_sequenced=4,
+    events_sequenced={"commit": 3, "identity": 1},
     events_dropped={"wrong_host": 1},
+    irregularities={"neighbour_missing": 2},
     head_seq=4,
     oldest_seq=1,
     consumers=2,

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 
 from relay.eventlog.records import AccountRecord, HostRecord
+from relay.eventlog.store import StoreError
 from relay.http.xrpc import XrpcError
 
 COMMIT = bytes.fromhex("01711220") + bytes(range(32))
@@ -28,6 +29,8 @@ class MemoryAccounts:
         return did
 
     def get(self, did: str) -> AccountRecord | None:
+        if did == "did:plc:corrupt":
+            raise StoreError("account row is unreadable")
         return self._records.get(did)
 
     def page(self, after_ordinal: int, limit: int) -> list[tuple[str, AccountRecord]]:

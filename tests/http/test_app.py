@@ -33,16 +33,6 @@ async def test_metrics(operator: httpx.AsyncClient) -> None:
     assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_stream_path_without_an_upgrade(public: httpx.AsyncClient) -> None:
-    answer = await public.get(STREAM_PATH)
-    assert answer.status_code == 426
-    assert answer.headers["upgrade"] == "websocket"
-    assert answer.json()["error"] == "UpgradeRequired"
-    answer = await public.post(STREAM_PATH)
-    assert answer.status_code == 405
-    assert answer.headers["allow"] == "GET"
-
-
 async def test_websocket_on_the_wrong_port_is_told_where_the_stream_is(operator: httpx.AsyncClient) -> None:
     handshake = {
         "Connection": "Upgrade",

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from relay.eventlog.store import StoreError
 from relay.http.xrpc import BODY_BYTES_MAX
 from tests.http.conftest import Port, serving
 
@@ -99,3 +100,11 @@ async def test_slow_bodies_are_given_up(port: Port, monkeypatch: pytest.MonkeyPa
         answer = await read_to_end(stream)
     assert answer.startswith(b"HTTP/1.1 408")
     assert b'"RequestTimeout"' in answer
+
+
+async def test_corruption_of_our_own_ends_the_server(port: Port) -> None:
+    with pytest.RaisesGroup(StoreError, flatten_subgroups=True):
+        async with serving(port.public()) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            with suppress(httpx.TransportError):
+                await client.get("/xrpc/com.atproto.sync.getRepoStatus?did=did:plc:corrupt")
+            await trio.sleep_forever()

@@ -35,6 +35,7 @@ class HttpServer:
 
     port: int
     connections: int = 0
+    open_connections: int = 0
     requests: list[Request] = field(default_factory=list)
 
     @property
@@ -62,6 +63,7 @@ async def serve_http(handler: Handler, *, tls: ssl.SSLContext | None = None) -> 
 
         async def connection(plain: trio.SocketStream) -> None:
             server.connections += 1
+            server.open_connections += 1
             stream: Stream = (
                 plain if tls is None else trio.SSLStream(plain, tls, server_side=True, https_compatible=True)
             )
@@ -70,6 +72,8 @@ async def serve_http(handler: Handler, *, tls: ssl.SSLContext | None = None) -> 
                     await _converse(server, handler, stream)
             except trio.BrokenResourceError:
                 pass  # the client hung up, as some tests want it to
+            finally:
+                server.open_connections -= 1
 
         nursery.start_soon(trio.serve_listeners, connection, [listener])
         yield server

@@ -217,6 +217,42 @@ async def test_pool_is_bounded() -> None:
     assert most[0] == 3
 
 
+async def test_idle_connections_are_bounded_over_all_hosts() -> None:
+    """Of connections kept to several hosts, the longest idle gives way to a new one."""
+    async with (
+        serve_http(echo) as a,
+        serve_http(echo) as b,
+        serve_http(echo) as c,
+        client_to(connections_max=2) as client,
+    ):
+        for server in (a, b, c, b, c):
+            assert (await client.get(server.url, body_bytes_max=100)).status == 200
+        assert [server.connections for server in (a, b, c)] == [1, 1, 1]
+        with trio.fail_after(5):
+            while [server.open_connections for server in (a, b, c)] != [0, 1, 1]:
+                await trio.lowlevel.checkpoint()
+
+
+async def test_a_connection_closed_by_its_other_end_is_not_used_again() -> None:
+    """Nor one that failed to open: the next request opens a new one."""
+    closed = trio.Event()
+
+    async def once(request: Request, stream: Stream) -> None:
+        await stream.send_all(reply(200))
+        await stream.aclose()
+        closed.set()
+        raise trio.BrokenResourceError
+
+    async with serve_http(once) as server, client_to() as client:
+        assert (await client.get(server.url, body_bytes_max=100)).status == 200
+        await closed.wait()
+        assert (await client.get(server.url, body_bytes_max=100)).status == 200
+        assert server.connections == 2
+        for _ in range(2):
+            with pytest.raises(HttpUnreachable):
+                await client.get("http://127.0.0.9:9", body_bytes_max=100)
+
+
 def _certificate(folder: Path) -> Path:
     """A self-signed certificate for 127.0.0.1 and pds.example.com, with its key, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())

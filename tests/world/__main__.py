@@ -1,6 +1,7 @@
 """`python -m tests.world`: a fake network to run a relay against by hand. A trio shell.
 
-Prints how to point a relay at it, then lives (commits, sign-ups, handles, deactivations, syncs) until interrupted.
+Prints how to point a relay at it, then lives (commits, sign-ups, handles, deactivations, syncs) until interrupted;
+with `--watch-port` it verifies what the relay lets out, and rotates keys and migrates accounts too.
 """
 
 import argparse
@@ -9,7 +10,10 @@ import time
 import trio
 
 from tests.world.network import World
+from tests.world.watch import Watch
 from tests.world.workload import EVERYTHING, Workload
+
+REPORT_SECONDS = 10
 
 
 def instructions(world: World, *, http_port: int) -> str:
@@ -32,16 +36,23 @@ def now_microseconds() -> int:
     return time.time_ns() // 1000
 
 
-async def run(*, hosts: int, accounts: int, records: int, rate: float, seed: int, http_port: int) -> None:
+async def run(
+    *, hosts: int, accounts: int, records: int, rate: float, seed: int, http_port: int, watch_port: int | None
+) -> None:
     """Serve and live until cancelled."""
     world = await World.open(seed=seed, hosts=hosts, now_microseconds=now_microseconds())
     for index in range(accounts):
         host = world.hosts[index % hosts]
         world.create_account(host, curve="p256" if index % 5 == 4 else "k256", preload=records)
-    workload = Workload(world, weights=EVERYTHING, caught_up=lambda _: False)
     print(instructions(world, http_port=http_port), flush=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.serve)
+        watch = None if watch_port is None else Watch(world=world, port=watch_port, retry_seconds=1)
+        if watch is not None:
+            nursery.start_soon(watch.run)
+        workload = Workload(
+            world, weights=EVERYTHING, caught_up=watch.caught_up if watch is not None else lambda _: False
+        )
         begun = trio.current_time()
         step = 0
         while True:
@@ -49,9 +60,17 @@ async def run(*, hosts: int, accounts: int, records: int, rate: float, seed: int
             world.clock.catch_up(now_microseconds())
             workload.step()
             step += 1
-            if step % max(1, round(rate * 10)) == 0:
-                connected = sum(host.subscribers for host in world.hosts)
-                print(f"{len(world.emitted)} events, {connected} subscriptions", flush=True)
+            if step % max(1, round(rate * REPORT_SECONDS)) == 0:
+                print(report(world, watch), flush=True)
+
+
+def report(world: World, watch: Watch | None) -> str:
+    """One line on how far things are."""
+    line = f"{len(world.emitted)} emitted, {sum(host.subscribers for host in world.hosts)} subscriptions"
+    if watch is None:
+        return line
+    verified = f"{line}; {len(watch.events)} came out and verified, {len(watch.rejected)} came out and did not"
+    return "\n  ".join([verified, *watch.rejected[-3:]])
 
 
 def main() -> None:
@@ -63,10 +82,15 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50.0, help="life events a second")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--http-port", type=int, default=3001, help="the relay's HTTP port, for the curl lines")
+    parser.add_argument(
+        "--watch-port",
+        type=int,
+        help="the relay's firehose port: verify what comes out; keys and hosts change only with it",
+    )
     given = parser.parse_args()
     try:
         trio.run(lambda: run(**vars(given)))
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         print("ended")
 
 

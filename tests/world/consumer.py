@@ -69,6 +69,10 @@ class Consumer:
         """Return once so many messages have come."""
         await self.changed.wait_until(lambda: self.count >= count)
 
+    async def received_beyond(self, count: int) -> None:
+        """Return once there are more messages than these, or the connection is over."""
+        await self.changed.wait_until(lambda: self.count > count or self.ended)
+
     async def finished(self) -> None:
         """Return once the connection is over."""
         await self.changed.wait_until(lambda: self.ended)
@@ -148,13 +152,17 @@ async def open_consumer(
     keep: bool = True,
     receive_buffer_bytes: int | None = None,
 ) -> AsyncIterator[Consumer]:
-    """A running subscription to 127.0.0.1:`port`; raises Refused where there was no upgrade.
+    """A running subscription to 127.0.0.1:`port`; raises OSError without a connection, Refused without an upgrade
+    (status 0: the connection ended instead).
 
     `receive_buffer_bytes` makes the socket's buffer small, for a consumer that shall be slow.
     """
     stream = await _dial(port, receive_buffer_bytes)
     async with stream:
-        rest = await _upgrade(stream, port, path if cursor is None else f"{path}?cursor={cursor}")
+        try:
+            rest = await _upgrade(stream, port, path if cursor is None else f"{path}?cursor={cursor}")
+        except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
+            raise Refused(0, {}, str(error).encode()) from error
         consumer = Consumer(stream, keep=keep)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(consumer.run, rest)

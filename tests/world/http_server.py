@@ -50,9 +50,9 @@ class Condition:
         await trio.lowlevel.checkpoint()
 
 
-async def listen() -> trio.SocketListener:
-    """A listening socket on 127.0.0.1, on a free port."""
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+async def listen(port: int = 0) -> trio.SocketListener:
+    """A listening socket on 127.0.0.1; port 0 is a free one."""
+    listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
     return listeners[0]
 
 
@@ -68,7 +68,7 @@ def reset(stream: trio.SocketStream) -> None:
 
 
 async def serve(listener: trio.SocketListener, handler: Handler, *, server: str) -> None:
-    """Answer requests until cancelled. `server` is the `Server` header."""
+    """Answer requests until cancelled. `server` is the `Server` header; the listener is closed afterwards."""
 
     async def connection(stream: trio.SocketStream) -> None:
         try:

@@ -5,6 +5,7 @@ event, which is the oracle of what a relay must let out. Random life is `workloa
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -66,6 +67,8 @@ class World:
         self.accounts: dict[str, Account] = {}
         self.emitted: list[Emitted] = []
         """Every event in the order of emission; per host and per account that is the order of its stream."""
+        self.expected: Counter[str] = Counter()
+        """How many events of each DID a relay must let out."""
 
     @classmethod
     async def open(cls, *, seed: int, hosts: int, now_microseconds: int) -> "World":
@@ -78,12 +81,13 @@ class World:
             hosts=opened,
         )
 
-    async def serve(self) -> None:
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.directory.serve)
+            await nursery.start(self.directory.serve)
             for host in self.hosts:
-                nursery.start_soon(host.serve)
+                await nursery.start(host.serve)
+            task_status.started()
 
     def relay_environment(self, data_dir: str) -> dict[str, str]:
         """The settings that point a relay at this network (its binds left out)."""
@@ -108,6 +112,7 @@ class World:
         seq = host.emit(lambda _: message)
         emitted = Emitted(host.name, seq, kind, did, message, expect)
         self.emitted.append(emitted)
+        self.expected[did] += expect == "pass"
         return emitted
 
     def identity(self, account: Account, *, handle: str | None = None) -> Emitted:
@@ -147,12 +152,13 @@ class World:
         form: Form = "multikey",
         preload: int = 0,
         announce: bool = True,
+        did: str | None = None,
     ) -> Account:
-        """A new account: identity, account, first commit, sync.
+        """A new account: identity, account, first commit, sync. Without `did` it gets a did:plc.
 
         With `preload` it comes with so many records, and no first commit is emitted. `announce=False` emits nothing.
         """
-        did = records.plc_did(self.rng)
+        did = records.plc_did(self.rng) if did is None else did
         account = Account(did, "", Repo(did=did, key=SigningKey.generate(self.rng, curve), clock=self.clock), host)
         account.handle = f"user{len(self.accounts)}.test"
         self.accounts[did] = account

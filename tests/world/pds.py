@@ -61,7 +61,8 @@ class FakeHost:
     """One PDS host. Make it with `await FakeHost.open()`, run `serve()` in a nursery; change it at any time."""
 
     def __init__(self, *, listener: trio.SocketListener, server: str) -> None:
-        self._listener = listener
+        self._listener: trio.SocketListener | None = listener
+        self.port = port_of(listener)
         self._server = server
         self._appended = trio.Event()
         self.log = EventLog()
@@ -94,10 +95,6 @@ class FakeHost:
     async def open(cls, *, server: str = "fake-pds") -> "FakeHost":
         """A host with a listening socket on 127.0.0.1; `server` is its `Server` header."""
         return cls(listener=await listen(), server=server)
-
-    @property
-    def port(self) -> int:
-        return port_of(self._listener)
 
     @property
     def name(self) -> str:
@@ -162,9 +159,12 @@ class FakeHost:
         """Return once a subscriber was sent everything up to a number."""
         await self.changed.wait_until(lambda: self.sent_seq >= seq)
 
-    async def serve(self) -> None:
-        """Answer until cancelled."""
-        await serve(self._listener, self._answer, server=self._server)
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer until cancelled: then it is down, connections and all. Run it again to come back on the same port
+        (with `await nursery.start(…)`, which returns once it listens)."""
+        listener, self._listener = self._listener or await listen(self.port), None
+        task_status.started()
+        await serve(listener, self._answer, server=self._server)
 
     async def _answer(self, request: Request) -> Answer:
         self.requests[request.path] += 1

@@ -54,11 +54,17 @@ def document(entry: DidEntry) -> dict[str, Any]:
     }
 
 
+def document_response(entry: DidEntry) -> Response:
+    """The document as an HTTP answer; a `FakeHost.well_known["/.well-known/did.json"]` for a did:web."""
+    return Response(200, json.dumps(document(entry)).encode(), content_type="application/did+ld+json")
+
+
 class FakeDirectory:
     """One directory. Make it with `await FakeDirectory.open()`, run `serve()` in a nursery; change it at any time."""
 
     def __init__(self, *, listener: trio.SocketListener) -> None:
-        self._listener = listener
+        self._listener: trio.SocketListener | None = listener
+        self.port = port_of(listener)
         self._entries: dict[str, DidEntry] = {}
         self._keys: dict[str, list[str]] = {}
         self.answers: dict[str, Response] = {}
@@ -80,7 +86,7 @@ class FakeDirectory:
     @property
     def url(self) -> str:
         """`http://localhost:PORT`."""
-        return f"http://localhost:{port_of(self._listener)}"
+        return f"http://localhost:{self.port}"
 
     def put(self, entry: DidEntry) -> None:
         """Register a DID, or set what its document says."""
@@ -106,9 +112,12 @@ class FakeDirectory:
         """Every did:key that the DID ever had, oldest first; empty for an unknown one."""
         return list(self._keys.get(did, ()))
 
-    async def serve(self) -> None:
-        """Answer until cancelled."""
-        await serve(self._listener, self._answer, server="fake-plc")
+    async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer until cancelled: then it is down, connections and all. Run it again to come back on the same port
+        (with `await nursery.start(…)`, which returns once it listens)."""
+        listener, self._listener = self._listener or await listen(self.port), None
+        task_status.started()
+        await serve(listener, self._answer, server="fake-plc")
 
     async def _answer(self, request: Request) -> Answer:
         did = request.path.removeprefix("/")
@@ -123,5 +132,4 @@ class FakeDirectory:
             return self.answers[did]
         if did not in self._entries:
             return json_response(404, {"message": f"DID not registered: {did}"})
-        body = json.dumps(document(self._entries[did])).encode()
-        return Response(200, body, content_type="application/did+ld+json")
+        return document_response(self._entries[did])

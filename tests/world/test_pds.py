@@ -1,5 +1,6 @@
 """The fake host and directory speak the wire: cursors, windows, queries, every scripted fault."""
 
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -16,7 +17,7 @@ from tests.world.ipld import cid_text, read_car
 from tests.world.keys import SigningKey
 from tests.world.network import World
 from tests.world.pds import SUBSCRIBE, CutAfter, FakeHost, NeverAnswer, Refuse, Silent, Slow
-from tests.world.plc import DidEntry
+from tests.world.plc import DidEntry, document_response
 
 NOW = 1_790_000_000_000_000
 DID = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -27,11 +28,11 @@ def event(seq: int) -> bytes:
 
 
 @asynccontextmanager
-async def running(*services: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def running(*services: Callable[..., Awaitable[None]]) -> AsyncIterator[None]:
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             for service in services:
-                nursery.start_soon(service)
+                await nursery.start(service)
             yield
             nursery.cancel_scope.cancel()
 
@@ -154,6 +155,27 @@ async def test_a_slow_host_sends_all_in_the_end() -> None:
         async with open_consumer(host.port, cursor=0) as consumer:
             await consumer.received(3)
             assert consumer.messages == [event(1), event(2), event(3)]
+
+
+async def test_a_host_goes_down_and_comes_back_on_its_port() -> None:
+    host = await FakeHost.open()
+    port = host.port
+    for seen in (1, 2):
+        host.emit(event)
+        async with running(host.serve), open_consumer(port, cursor=0) as consumer:
+            await consumer.received(seen)
+        with pytest.raises(OSError, match="refused"):
+            async with open_consumer(port):
+                pass
+
+
+async def test_a_did_web_document_stands_at_its_host() -> None:
+    async with host_with(0) as host, httpx.AsyncClient() as client:
+        did = f"did:web:localhost%3A{host.port}"
+        key = SigningKey.generate(random.Random(1), "k256")
+        host.well_known["/.well-known/did.json"] = document_response(DidEntry(did, key, host.endpoint))
+        document = (await client.get(host.endpoint + "/.well-known/did.json")).json()
+        assert (document["id"], document["verificationMethod"][0]["publicKeyMultibase"]) == (did, key.multikey)
 
 
 async def test_queries_show_the_accounts() -> None:

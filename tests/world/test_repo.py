@@ -25,7 +25,7 @@ def make_repo(*, seed: int = 1, stock: int = 0, curve: Curve = "k256") -> Repo:
 
 def check(made: MadeCommit) -> None:
     payload = frames.parse(frames.commit_frame(made, seq=1, time="")).payload
-    check_operations(payload, made.data, made.prev_data)
+    check_operations(payload, dict(made.blocks), made.data, made.prev_data)
 
 
 def test_a_tid_of_a_known_moment() -> None:
@@ -105,7 +105,7 @@ def test_operations_that_the_tree_contradicts_are_rejected() -> None:
     payload = frames.parse(frames.commit_frame(made, seq=1, time="")).payload
     for wrong in (payload["ops"][1:], payload["ops"] + payload["ops"][:1]):
         with pytest.raises(Rejected):
-            check_operations(payload | {"ops": wrong}, made.data, made.prev_data)
+            check_operations(payload | {"ops": wrong}, dict(made.blocks), made.data, made.prev_data)
 
 
 def test_revisions_increase_and_frames_say_what_the_commit_says() -> None:

@@ -13,12 +13,15 @@ import trio
 
 from tests.world import frames
 from tests.world.consumer import open_consumer
+from tests.world.exchange import Response
 from tests.world.flood import Plan, dump, make_flood, messages, restore
 from tests.world.ipld import cid_of, link
 from tests.world.keys import SigningKey
 from tests.world.network import World
 from tests.world.oracle import differences
+from tests.world.pds import CutAfter, Refuse
 from tests.world.verify import Rejected, StreamVerifier
+from tests.world.watch import Watch
 from tests.world.workload import EVERYTHING, Workload
 
 NOW = 1_790_000_000_000_000
@@ -37,7 +40,7 @@ async def lived(*, seed: int, steps: int, hosts: int = 1) -> AsyncIterator[tuple
         workload.step()
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(world.serve)
+            await nursery.start(world.serve)
             yield world, workload
             nursery.cancel_scope.cancel()
 
@@ -52,6 +55,27 @@ async def test_what_a_host_emits_verifies_and_is_complete() -> None:
         assert all(count for kind, count in workload.steps.items() if kind != "migrate")
         silent = workload.steps["silent_commit_and_sync"]
         assert verifier.discontinuities == 0 < silent
+
+
+async def test_a_watch_survives_restarts_and_knows_who_is_caught_up() -> None:
+    async with lived(seed=4, steps=40) as (world, _), trio.open_nursery() as nursery:
+        host = world.hosts[0]
+        host.faults.extend([CutAfter(10), Refuse(Response(502)), CutAfter(15, code=1012)])
+        watch = Watch(world=world, port=host.port, retry_seconds=0.001)
+        account = next(account for account in world.accounts.values() if account.active)
+        assert not watch.caught_up(account)
+        nursery.start_soon(watch.run)
+        await watch.complete()
+        assert watch.caught_up(account)
+        assert (watch.connections, host.cursors) == (3, [0, 10, 10, 25])
+        world.commit(account)
+        assert not watch.caught_up(account)
+        world.emit_message(host, "#identity", b"not a message", account.did, expect="drop")
+        world.sync(account)
+        await watch.complete()
+        assert len(watch.rejected) == 1
+        assert differences(world.emitted, watch.events) == []
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_same_seed_lives_the_same_life() -> None:

@@ -74,10 +74,10 @@ def _link_or_none(child: Subtree) -> Any:
 
 def common_prefix(left: bytes, right: bytes) -> int:
     """How many leading bytes are the same."""
-    count = 0
-    while count < min(len(left), len(right)) and left[count] == right[count]:
-        count += 1
-    return count
+    for count, (one, other) in enumerate(zip(left, right, strict=False)):
+        if one != other:
+            return count
+    return min(len(left), len(right))
 
 
 def depth(key: bytes) -> int:

@@ -5,7 +5,7 @@ field equality, signatures, operations undone against the partial tree, revision
 the relay. Which keys an account had comes from outside; which events there must be, `oracle.py` says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ class StreamVerifier:
         if event.kind == "#commit":
             self._commit(event)
         elif event.kind == "#sync":
-            state = self._state(event)
+            state = self._state(event, *car_of(event))
             before = self.states.get(event.did)
             if before is not None and (state.rev < before.rev or (state.rev == before.rev and state != before)):
                 raise Rejected(f"seq {event.seq}: #sync goes back")
@@ -76,7 +76,8 @@ class StreamVerifier:
         return event
 
     def _commit(self, event: Parsed) -> None:
-        state, payload = self._state(event), event.payload
+        roots, blocks = car_of(event)
+        state, payload = self._state(event, roots, blocks), event.payload
         before = self.states.get(event.did)
         if before is not None and state.rev <= before.rev:
             raise Rejected(f"seq {event.seq}: rev {state.rev} after {before.rev}")
@@ -85,17 +86,16 @@ class StreamVerifier:
         prev_data = unlink(payload["prevData"]) if "prevData" in payload else None
         if prev_data is None and payload["since"] is not None:
             raise Rejected(f"seq {event.seq}: no prevData")
-        check_operations(payload, state.data, prev_data)
+        check_operations(payload, blocks, state.data, prev_data)
         if before is not None and (before.rev, before.data) != (payload["since"], prev_data):
             self.discontinuities += 1
         self.states[event.did] = state
 
-    def _state(self, event: Parsed) -> State:
+    def _state(self, event: Parsed, roots: Sequence[bytes], blocks: Mapping[bytes, bytes]) -> State:
         """The state that a `#commit` or `#sync` proves by its CAR and signature."""
-        roots, blocks = read_car(event.payload["blocks"])
-        if len(roots) != 1 or roots[0] not in dict(blocks):
+        if len(roots) != 1 or roots[0] not in blocks:
             raise Rejected(f"seq {event.seq}: CAR root")
-        commit = decode(dict(blocks)[roots[0]])
+        commit = decode(blocks[roots[0]])
         if commit.keys() != COMMIT_FIELDS or commit["version"] != 3:
             raise Rejected(f"seq {event.seq}: commit object")
         if (commit["did"], commit["rev"]) != (event.did, event.payload["rev"]):
@@ -106,8 +106,16 @@ class StreamVerifier:
         return State(commit["rev"], roots[0], unlink(commit["data"]))
 
 
-def check_operations(payload: dict[str, Any], data: bytes, prev_data: bytes | None) -> None:
-    """Raises unless the operations lead from `prev_data` (None: the empty tree) to `data`, by the CAR's blocks."""
+def car_of(event: Parsed) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """(roots, blocks by CID) of a `#commit` or `#sync`."""
+    roots, blocks = read_car(event.payload["blocks"])
+    return roots, dict(blocks)
+
+
+def check_operations(
+    payload: dict[str, Any], blocks: Mapping[bytes, bytes], data: bytes, prev_data: bytes | None
+) -> None:
+    """Raises unless the operations lead from `prev_data` (None: the empty tree) to `data`, by these blocks."""
     ops = [_operation(op) for op in payload["ops"]]
     before = mst.EMPTY_CID if prev_data is None else prev_data
     if len({op.path for op in ops}) != len(ops) or len(ops) > 200:
@@ -116,7 +124,6 @@ def check_operations(payload: dict[str, Any], data: bytes, prev_data: bytes | No
         if data != before:
             raise Rejected("the tree changed without operations")
         return
-    blocks = dict(read_car(payload["blocks"])[1])
     tree = mst.load(blocks, data)
     for op in ops:
         if mst.find(tree, op.path.encode(), []) != op.cid:
