@@ -146,9 +146,9 @@ class Connection:
 
     async def _receive(self, websocket: trio_websocket.WebSocketConnection, tap: Tap) -> Ended:
         """Let the messages come until the connection closes."""
-        headers = dict(websocket.handshake_headers)
-        if _RELAY_SERVER in headers.get(b"server", b"").lower():
-            return Ended(Cause.IS_A_RELAY, headers[b"server"].decode("latin-1"))
+        for name, value in websocket.handshake_headers:
+            if name == b"server" and _RELAY_SERVER in value.lower():
+                return Ended(Cause.IS_A_RELAY, value.decode("latin-1"))
         self.up_at = trio.current_time()
         self.settled.set()
         self._traffic.connections += 1

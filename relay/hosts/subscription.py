@@ -11,7 +11,7 @@ from relay.atproto.errors import InvalidData, InvalidEvent
 from relay.atproto.events import ErrorFrame, InfoMessage, RepoEvent, UnknownMessage
 from relay.eventlog.progress import HostProgress, Receipt
 from relay.eventlog.verdict import Drop, DropReason, Origin
-from relay.hosts.ended import Cause, Ended
+from relay.hosts.ended import DETAIL_CHARS_MAX, Cause, Ended
 from relay.validation.envelope import Envelope
 
 
@@ -88,6 +88,7 @@ class Subscription:
     def _error(self, frame: ErrorFrame) -> Ended:
         """The stream is over. A cursor beyond the host's newest event means that it lost its numbering."""
         detail = frame.error if frame.message is None else f"{frame.error}: {frame.message}"
+        detail = detail[:DETAIL_CHARS_MAX]  # it is kept, and could have megabytes
         if frame.error == "FutureCursor":
             self._progress.forget()
             return Ended(Cause.FUTURE_CURSOR, detail)

@@ -1,13 +1,12 @@
 """The stream under trio-websocket that takes the messages out before it sees them. Trio.
 
-Owns the socket of one host and the framing of its data messages (RFC 6455 5.2-5.4): a whole binary message goes
-straight to a receiver, without a task switch, a channel or a copy more than one (measurements.md 3: 2 us a message in
-a flood where trio-websocket takes 34). Fragments are joined here as well, so that a message over its limit can be
-discarded as it streams in; text is discarded and counted. trio-websocket and its wsproto get the handshake and the
-control frames. Does not know what a message means.
+Owns the socket of one host: a whole message goes through `framing.py` straight to a receiver, without a task switch or
+a channel, and copied once (measurements.md 3: 2 us a message in a flood where trio-websocket takes 34). trio-websocket
+and its wsproto get the handshake and the control frames, so that their limit of a message's size never matters. Does
+not know what a message means.
 
 Order is kept because nothing but control frames goes round: reading stops at each one, and goes on when trio-websocket
-asks for more. After a close frame, a violation or `stop` nothing is delivered any more.
+asks for more.
 """
 
 import re
@@ -18,29 +17,18 @@ from typing import Final, NoReturn, Protocol
 import trio
 
 from relay.hosts.ended import Cause, Ended
+from relay.hosts.framing import Framer, Messages
 
 HEAD_BYTES_MAX: Final = 16 * 1024  # what h11 takes
 
 _HEAD_END = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 _TLS_RECORD_BYTES = 16 * 1024
-_FINAL_BINARY = 0x82
-_FINAL, _RESERVED, _CONTROL, _OPCODE = 0x80, 0x70, 0x08, 0x0F
-_TEXT, _BINARY, _CLOSE, _PONG = 1, 2, 8, 10
 _PING_FRAME = b"\x89\x80\x00\x00\x00\x00"  # empty, so that its mask hides nothing
 
 
-class Receiver(Protocol):
-    """Where a tap's messages go. Nothing of it waits, except for room."""
-
-    def message(self, message: bytes) -> None:
-        """A whole binary message within the limit."""
-
-    def text(self) -> None:
-        """A text message went by."""
-
-    def too_big(self) -> None:
-        """A binary message over the limit went by."""
+class Receiver(Messages, Protocol):
+    """Where a tap's messages go, and when they may. Only `wait_room` waits."""
 
     def has_room(self) -> bool:
         """Whether to read on."""
@@ -77,20 +65,10 @@ class Tap(trio.abc.Stream):
         self._secured = connection if isinstance(connection, ssl.SSLSocket) else None
         self._receiver = receiver
         self._view = memoryview(buffer)
-        self._message_bytes_max = message_bytes_max
-        self._discard_bytes_max = discard_bytes_max
+        self._framer = Framer(receiver, message_bytes_max=message_bytes_max, discard_bytes_max=discard_bytes_max)
         self._upgraded: trio.Event | None = None
         self._pause_scope: trio.CancelScope | None = None
-        self._stopped = False
-        self._closed_by_host = False
         self._sending = False
-        self._begin = b""  # the beginning of a frame whose header, or for a control frame all of it, is not here yet
-        self._rest = memoryview(b"")  # read, but behind a control frame
-        self._opcode = 0  # of the message whose fragments are coming in
-        self._is_last_fragment = False
-        self._fragment_left = 0
-        self._message_bytes = 0
-        self._body: bytearray | None = None  # None: the message is being discarded
 
     # for the connection
 
@@ -101,11 +79,11 @@ class Tap(trio.abc.Stream):
 
     def stop(self) -> None:
         """Deliver nothing more; trio-websocket sees the end of the stream."""
-        self._stopped = True
+        self._framer.stopped = True
 
     def ping(self) -> None:
         """Send a ping without waiting. A host that does not even take six bytes has long stopped reading."""
-        if not self._sending and not self._stopped:
+        if not self._sending and not self._framer.stopped:
             self._send_now(_PING_FRAME)
 
     def fail(self, failure: Ended) -> None:
@@ -115,7 +93,7 @@ class Tap(trio.abc.Stream):
 
     def close(self, code: int) -> None:
         """Close the socket at once, with a close frame where it can be sent without waiting."""
-        if self._upgraded is not None and not self._closed_by_host and not self._sending:
+        if self._upgraded is not None and not self._framer.closed_by_host and not self._sending:
             self._send_now(b"\x88\x82\x00\x00\x00\x00" + code.to_bytes(2, "big"))
         self._close_socket()
 
@@ -154,16 +132,19 @@ class Tap(trio.abc.Stream):
         if self._upgraded is None:
             return await self._receive_upgrade()
         await self._upgraded.wait()
-        while not self._stopped:
+        framer = self._framer
+        while not framer.stopped:
             if not self._receiver.has_room():
                 await self._pause()
-            elif self._rest:
-                if control := self._take_rest():
+            elif framer.rest:
+                if control := framer.take_rest():
                     return control
             elif (end := await self._read()) == 0:
                 break
-            elif control := self._take(self._view, end):
+            elif control := framer.take(self._view, end):
                 return control
+        if framer.violation is not None:
+            self.failure = self.failure or Ended(Cause.WEBSOCKET_VIOLATION, framer.violation)
         return b""
 
     # reading
@@ -181,7 +162,7 @@ class Tap(trio.abc.Stream):
         else:
             await trio.lowlevel.wait_readable(self._socket)
         while True:
-            start = len(self._begin)
+            start = len(self._framer.begin)
             try:
                 count = self._socket.recv_into(self._view[start:])
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -195,8 +176,8 @@ class Tap(trio.abc.Stream):
             if count == 0:
                 return 0
             if start:
-                self._view[:start] = self._begin
-                self._begin = b""
+                self._view[:start] = self._framer.begin
+                self._framer.begin = b""
             self.reads += 1
             if self._secured is not None and count == _TLS_RECORD_BYTES:
                 return self._read_more(start + count)
@@ -231,115 +212,10 @@ class Tap(trio.abc.Stream):
             body = head[match.end() :][:200].decode("ascii", "replace")
             raise UpgradeRefused(f"HTTP status {status[1].decode()} {body}".rstrip())
         self._upgraded = trio.Event()
-        self._rest = memoryview(head)[match.end() :]
+        self._framer.rest = memoryview(head)[match.end() :]
         return head[: match.end()]
 
-    # framing
-
-    def _take_rest(self) -> bytes:
-        view, self._rest = self._rest, memoryview(b"")
-        return self._take(view, len(view))
-
-    def _take(self, view: memoryview, end: int) -> bytes:
-        """Deliver the messages in view[:end]; returns the first control frame in it, or b"" when all is used up."""
-        at = 0
-        while True:
-            if self._fragment_left:
-                at = self._take_fragment(view, at, end)
-            if end - at < 2 or self._stopped:
-                break
-            first = view[at]
-            length = view[at + 1]
-            body = at + 2
-            if length >= 126:
-                if length > 127:
-                    return self._violate("masked frame from a server")
-                body = at + (4 if length == 126 else 10)
-                if body > end:
-                    break
-                shortest = 126 if length == 126 else 65536
-                length = int.from_bytes(view[at + 2 : body], "big")
-                if length < shortest:
-                    return self._violate("frame length not in its shortest form")
-            stop = body + length
-            if first == _FINAL_BINARY and stop <= end and length <= self._message_bytes_max and not self._opcode:
-                self._receiver.message(bytes(view[body:stop]))
-                at = stop
-                continue
-            if first & _CONTROL:
-                if not first & _FINAL or first & _RESERVED or first & _OPCODE > _PONG or length > 125:
-                    return self._violate(f"broken control frame {first:#04x} of {length} bytes")
-                if stop > end:
-                    break
-                if first & _OPCODE == _CLOSE:
-                    self._stopped = self._closed_by_host = True
-                else:
-                    self._keep(view, stop, end)
-                return bytes(view[at:stop])
-            if not self._begin_fragment(first, length):
-                return b""
-            at = body
-        self._begin = b"" if self._stopped else bytes(view[at:end])
-        return b""
-
-    def _keep(self, view: memoryview, at: int, end: int) -> None:
-        """Out of the shared buffer, once: a row of pings must not copy what is behind it again and again."""
-        self._rest = memoryview(bytes(view[at:end])) if view.obj is self._view.obj else view[at:end]
-
-    def _begin_fragment(self, first: int, length: int) -> bool:
-        """A data frame that is not a whole message in the buffer. Its body is not looked at yet."""
-        opcode = first & _OPCODE
-        if first & _RESERVED or opcode > _BINARY:
-            self._violate(f"frame with reserved bits or opcode {first:#04x}")
-        elif opcode and self._opcode:
-            self._violate("a message inside a fragmented message")
-        elif not opcode and not self._opcode:
-            self._violate("a continuation of nothing")
-        elif self._message_bytes + length > self._discard_bytes_max:
-            self._violate(f"message over {self._discard_bytes_max} bytes")
-        else:
-            if opcode:
-                self._opcode = opcode
-                self._body = bytearray() if opcode == _BINARY else None
-            self._message_bytes += length
-            if self._message_bytes > self._message_bytes_max:
-                self._body = None
-            self._is_last_fragment = bool(first & _FINAL)
-            self._fragment_left = length
-            if not length:
-                self._end_fragment()
-            return True
-        return False
-
-    def _take_fragment(self, view: memoryview, at: int, end: int) -> int:
-        stop = min(end, at + self._fragment_left)
-        if self._body is not None:
-            self._body += view[at:stop]
-        self._fragment_left -= stop - at
-        if not self._fragment_left:
-            self._end_fragment()
-        return stop
-
-    def _end_fragment(self) -> None:
-        if not self._is_last_fragment:
-            return
-        opcode, body = self._opcode, self._body
-        self._opcode = self._message_bytes = 0
-        self._body = None
-        if opcode == _TEXT:
-            self._receiver.text()
-        elif body is None:
-            self._receiver.too_big()
-        else:
-            self._receiver.message(bytes(body))
-
     # ends
-
-    def _violate(self, what: str) -> bytes:
-        """The host breaks the WebSocket protocol: nothing more is delivered."""
-        self.failure = Ended(Cause.WEBSOCKET_VIOLATION, what)
-        self._stopped = True
-        return b""
 
     def _send_now(self, frame: bytes) -> None:
         if self._socket.fileno() < 0:
@@ -360,7 +236,7 @@ class Tap(trio.abc.Stream):
 
     def _close_socket(self) -> None:
         """Whoever waits in this stream wakes up and ends."""
-        self._stopped = True
+        self._framer.stopped = True
         if self._upgraded is not None:
             self._upgraded.set()
         if self._pause_scope is not None:

@@ -21,7 +21,7 @@ class Arrivals(Generic[T]):
         self._more.set()
         self._more = trio.Event()
 
-    async def wait_until(self, condition: Callable[[list[T]], bool], *, what: str, seconds: float = 30) -> None:
+    async def wait_until(self, condition: Callable[[list[T]], bool], *, what: str, seconds: float = 60) -> None:
         """Returns once `condition` holds of the items. Raises AssertionError after `seconds`, naming `what`."""
         with trio.move_on_after(seconds):
             while not condition(self.items):

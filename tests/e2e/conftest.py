@@ -66,6 +66,7 @@ async def network(
         oracles=oracles,
         relay=relay,
         ours=ours,
+        verifier=verifier,
         foreign=foreign,
         prefix=prefix,
     )

@@ -15,6 +15,7 @@ from tests.e2e.hosts import Account, Pds
 from tests.e2e.observed import Fact, Observed, facts, unnumbered
 from tests.e2e.relay_process import RelayProcess
 from tests.e2e.stream import Stream
+from tests.e2e.verify import Verifier
 
 _FENCE = "org.example.fence"
 
@@ -29,6 +30,7 @@ class Network:
         oracles: Sequence[Stream],
         relay: RelayProcess,
         ours: Stream,
+        verifier: Verifier,
         foreign: Sequence[ForeignConsumer],
         prefix: str,
     ) -> None:
@@ -37,6 +39,7 @@ class Network:
         self.ours = ours
         self.foreign = foreign
         self._oracles = oracles
+        self._verifier = verifier
         self._prefix = prefix
         self._numbers = itertools.count()
         self._fences: list[Account] = []
@@ -76,6 +79,7 @@ class Network:
         got = _by_did(self._own(self.ours.events.items))
         for did, events in wanted.items():
             assert [unnumbered(e) for e in got[did]] == [unnumbered(e) for e in events], did
+        assert self._verifier.discontinuities == 0
         for consumer in self.foreign:
             await self._compare_foreign(consumer)
 

@@ -5,14 +5,15 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import trio
 
 from tests.e2e.foreign import stop
 
-_START_SECONDS = 20
-_STOP_SECONDS = 15
+_START_SECONDS = 30
+_STOP_SECONDS = 30
 _POLL_SECONDS = 0.05
 ADMIN_PASSWORD = "e2e"
 RELAY = (sys.executable, "-m", "relay", "serve")
@@ -62,9 +63,14 @@ class RelayProcess:
         assert answer.status_code == 200, answer.text
         await self._poll(lambda: self._follows(host), f"{host} is not active")
 
-    async def query(self, method: str, **params: str | int) -> dict[str, object]:
-        answer = await self._http.get(f"{self.url}/xrpc/{method}", params=params)
-        body: dict[str, object] = answer.json()
+    async def query(self, method: str, **params: str) -> dict[str, Any]:
+        """The answer to an XRPC query; both ports have to give the same."""
+        answers = [
+            (await self._http.get(f"http://127.0.0.1:{port}/xrpc/{method}", params=params)).json()
+            for port in (self.http_port, self.firehose_port)
+        ]
+        assert answers[0] == answers[1]
+        body: dict[str, Any] = answers[0]
         return body
 
     async def drops(self) -> dict[str, float]:
@@ -87,7 +93,9 @@ class RelayProcess:
         raise AssertionError(f"{otherwise} after {_START_SECONDS} s: {self.log_tail()}")
 
     async def _follows(self, host: str) -> bool:
-        return (await self.query("com.atproto.sync.getHostStatus", hostname=host)).get("status") == "active"
+        params = {"hostname": host}
+        answer = await self._http.get(f"{self.url}/xrpc/com.atproto.sync.getHostStatus", params=params)
+        return bool(answer.json().get("status") == "active")
 
     async def _healthy(self) -> bool:
         try:

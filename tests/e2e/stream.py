@@ -12,7 +12,7 @@ from tests.e2e.verify import Verifier
 
 _MESSAGE_BYTES_MAX = 5_000_000
 _RECONNECT_SECONDS = 0.1
-_HANDSHAKE_SECONDS = 2
+_HANDSHAKE_SECONDS = 5
 
 
 class Stream:

@@ -78,14 +78,12 @@ async def test_final_states_of_accounts_are_served(network: Network) -> None:
     await other.delete_account(doomed)
     await network.settle()
 
-    async def status(account: Account) -> tuple[object, object]:
+    wanted = {living: None, leaving: "deactivated", suspect: "takendown", doomed: "deleted"}
+    listed = {repo["did"]: repo for repo in (await network.relay.query("com.atproto.sync.listRepos"))["repos"]}
+    for account, status in wanted.items():
         answer = await network.relay.query("com.atproto.sync.getRepoStatus", did=account.did)
-        return answer["active"], answer.get("status")
-
-    assert await status(living) == (True, None)
-    assert await status(leaving) == (False, "deactivated")
-    assert await status(suspect) == (False, "takendown")
-    assert await status(doomed) == (False, "deleted")
+        assert (answer["active"], answer.get("status")) == (status is None, status)
+        assert (listed[account.did]["active"], listed[account.did].get("status")) == (status is None, status)
     latest = await network.relay.query("com.atproto.sync.getLatestCommit", did=living.did)
     assert latest == await host.latest_commit(living.did)
 

@@ -64,6 +64,7 @@ async def test_garbage_is_refused_and_the_server_goes_on(port: Port) -> None:
 async def test_endless_bodies_are_cut_and_leave_nothing_behind(port: Port) -> None:
     head = b"POST /xrpc/com.atproto.sync.requestCrawl HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n"
     async with serving(port.public()) as url:
+        await wait_all_tasks_blocked()
         before = trio.lowlevel.current_statistics().tasks_living
         for _ in range(5):
             async with await connect(url) as stream:

@@ -105,7 +105,7 @@ def relinked(claim: Claim, old: bytes, block: bytes) -> Claim:
         pending += [
             (above, content.replace(cid, new))
             for above, content in blocks.items()
-            if content.startswith(NODE_START) and cid in content
+            if above != new and content.startswith(NODE_START) and cid in content
         ]
     return replace(claim, blocks=blocks, data=data)
 

@@ -96,7 +96,6 @@ class World:
             "RELAY_ALLOW_PRIVATE_HOSTS": "true",
             "RELAY_BOOTSTRAP": "",
             "RELAY_ADMIN_PASSWORD": "admin",
-            "RELAY_TRUSTED_DOMAINS": "localhost",
             "RELAY_DATA_DIR": data_dir,
         }
 

@@ -10,11 +10,13 @@ const { Firehose, MemoryRunner } = require('@atproto/sync')
 const { IdResolver } = require('@atproto/identity')
 
 const RECONNECT_MS = 200
+// Generous: the machine may be busy, and a resolution given up would look like a refused event.
+const RESOLVE_MS = 30_000
 const [service, plcUrl, ...pdsUrls] = process.argv.slice(2)
 const print = (line) => process.stdout.write(JSON.stringify(line) + '\n')
 
 // The library's own fetch refuses http: (its guard against private addresses).
-const idResolver = new IdResolver({ plcUrl, fetch: globalThis.fetch })
+const idResolver = new IdResolver({ plcUrl, fetch: globalThis.fetch, timeout: RESOLVE_MS })
 // Handles under .test have no DNS and no https; their hosts know them.
 idResolver.handle.resolve = async (handle) => {
   for (const url of pdsUrls) {
