@@ -36,8 +36,8 @@ def read(data: bytes) -> Car:
         while at < len(data):
             size, start = read_varint(data, at)
             at = start + size
-            if size == 0 or at > len(data):
-                raise InvalidCar("section is empty or cut short")
+            if at > len(data):
+                raise InvalidCar("section is cut short")
             cid, start = read_cid(data, start)
             if start > at:
                 raise InvalidCar("section is shorter than its CID")

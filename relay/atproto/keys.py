@@ -142,9 +142,10 @@ def _verify_k256(handle: Any, message: bytes, signature: bytes) -> bool:
 
 
 def _verify_p256(handle: EllipticCurvePublicKey, message: bytes, signature: bytes) -> bool:
+    # OpenSSL refuses zero and what is not below the order, but not a high S.
     r = int.from_bytes(signature[:32], "big")
     s = int.from_bytes(signature[32:], "big")
-    if not (0 < r < _P256_ORDER and 0 < s <= _P256_ORDER // 2):
+    if s > _P256_ORDER // 2:
         return False
     try:
         handle.verify(encode_dss_signature(r, s), message, ECDSA(SHA256()))

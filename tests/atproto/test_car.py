@@ -78,6 +78,7 @@ MALFORMED = {
     "section head over the end": CAR + write_varint(2**60),
     "section varint not minimal": CAR + b"\xa5\x00" + ROOT + b"\xa0",
     "section shorter than its CID": CAR + b"\x23" + ROOT,
+    "CID that reaches into the next section": CAR + bytes.fromhex("0401550001 0401550000"),
     "CID of version 0": CAR + _section(b"\x12\x20" + sha256(b"x").digest(), b"x"),
     "wrong hash": CAR + _section(ROOT, b"\xa1"),
     "block of another CID": car.write(ROOT, [(BLOCKS[0][0], BLOCKS[1][1])]),

@@ -78,6 +78,8 @@ class Network:
         await self.ours.events.wait_until(lambda seen: len(self._own(seen)) >= total, what=f"{total} events")
         got = _by_did(self._own(self.ours.events.items))
         for did, events in wanted.items():
+            # The kinds first: they fit on a line.
+            assert [e.kind for e in got[did]] == [e.kind for e in events], did
             assert [unnumbered(e) for e in got[did]] == [unnumbered(e) for e in events], did
         assert self._verifier.discontinuities == 0
         for consumer in self.foreign:

@@ -80,6 +80,14 @@ class RelayProcess:
         counted = {line.split('reason="')[1].split('"')[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
         return {reason: count for reason, count in counted.items() if count}
 
+    async def drops_become(self, wanted: dict[str, float]) -> None:
+        """Returns once `drops` are these: a foreign host's event waits for an identity look-up before it is dropped."""
+
+        async def counted() -> bool:
+            return await self.drops() == wanted
+
+        await self._poll(counted, f"drops are not {wanted}")
+
     def log_tail(self) -> str:
         return (self._directory / "relay.log").read_text(errors="replace")[-3000:]
 

@@ -1,15 +1,19 @@
 """The sweep, and the way out of it and back: every consumer gets exactly the contiguous sequence."""
 
 import random
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from relay.firehose.live import window_seconds
-from relay.firehose.websocket import KeepAlive
+from relay.firehose.consumers import Consumers
+from relay.firehose.live import LiveSweep, Subscriber, window_seconds
+from relay.firehose.websocket import KeepAlive, WebSocket
 from tests.firehose.list_log import ListLog, seq_of
 from tests.firehose.port import Port, RawClient, Settings, running
-from tests.world.websocket import BINARY, PING, PONG, TEXT
+from tests.world.websocket import BINARY, PING, PONG, TEXT, FrameReader
 
 
 def test_window() -> None:
@@ -109,19 +113,101 @@ async def test_a_silent_peer_is_pinged_and_given_up() -> None:
         assert seq_of(await answering.message()) == 1
 
 
-async def test_who_is_sent_events_is_not_pinged() -> None:
-    """Data prove as much as a pong, and reset the clock of the unanswered ping."""
-    keep_alive = KeepAlive(ping_seconds=0.3, answer_seconds=0.4)
+async def test_data_stand_for_a_pong() -> None:
+    """Who takes events is not pinged, and a ping that was not answered before is forgotten."""
+    keep_alive = KeepAlive(ping_seconds=0.2, answer_seconds=0.4)
     async with running(Settings(keep_alive=keep_alive)) as port:
         client = await port.connect()
-        began = trio.current_time()
+        assert (await client.frame()).opcode == PING
+        until = trio.current_time() + 0.8
         seq = 0
-        while trio.current_time() < began + 1:
+        while trio.current_time() < until:
             port.log.append(1)
             seq += 1
             received = await client.frame()
             assert (received.opcode, seq_of(received.payload)) == (BINARY, seq)
             await trio.testing.wait_all_tasks_blocked(0.02)
+
+
+@asynccontextmanager
+async def _subscribers(
+    count: int, log: ListLog
+) -> AsyncIterator[tuple[LiveSweep, list[Subscriber], list[socket.socket]]]:
+    """A sweep that does not run yet, and consumers with the other ends of their sockets."""
+    pairs = [socket.socketpair() for _ in range(count)]
+    consumers = Consumers(consumers_max=count, consumers_per_address_max=count)
+    subscribers = []
+    for ours, theirs in pairs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        consumer = consumers.admit(stream="test", address="", user_agent="", now=0)
+        websocket = WebSocket(ours, received=b"", keep_alive=KeepAlive(ping_seconds=60, answer_seconds=60))
+        subscribers.append(Subscriber(consumer, websocket))
+    try:
+        yield LiveSweep(log), subscribers, [theirs for _, theirs in pairs]
+    finally:
+        for ours, theirs in pairs:
+            ours.close()
+            theirs.close()
+
+
+def _received(theirs: socket.socket) -> list[int]:
+    try:
+        data = theirs.recv(1 << 20)
+    except BlockingIOError:
+        return []
+    return [seq_of(frame.payload) for frame in FrameReader().feed(data)]
+
+
+async def test_who_is_ahead_is_passed_over_and_who_is_between_is_put_out() -> None:
+    """The sweep goes 0 -> 5: only who stands exactly at 0 may get its segment."""
+    log = ListLog()
+    async with _subscribers(4, log) as (sweep, subscribers, theirs), trio.open_nursery() as nursery:
+        log.append(5)
+        for subscriber, position in zip(subscribers, (0, 3, 5, 6), strict=True):
+            subscriber.consumer.position = position
+            assert sweep.join(subscriber)
+        nursery.start_soon(sweep.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [_received(end) for end in theirs] == [[1, 2, 3, 4, 5], [], [], []]
+        assert [subscriber.consumer.live for subscriber in subscribers] == [True, False, True, True]
+        assert [subscriber.left.is_set() for subscriber in subscribers] == [False, True, False, False]
+        subscribers[1].consumer.position = 4
+        assert not sweep.join(subscribers[1])
+        log.append(2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert [_received(end) for end in theirs] == [[6, 7], [], [6, 7], []]
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_leaves_while_others_are_written_to_gets_nothing_more() -> None:
+    """The sweep lets others run between slices of sockets."""
+    log = ListLog()
+    async with _subscribers(250, log) as (sweep, subscribers, theirs), trio.open_nursery() as nursery:
+        assert all(sweep.join(subscriber) for subscriber in subscribers)
+        nursery.start_soon(sweep.run)
+        log.append(1)
+        while sweep.position == 0:
+            await trio.lowlevel.checkpoint()
+        sweep.remove(subscribers[-1])
+        await trio.testing.wait_all_tasks_blocked()
+        assert [_received(end) for end in theirs] == [[1]] * 249 + [[]]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_sweep_that_leaves_the_window_puts_everyone_out() -> None:
+    """It goes on at the head; the consumers find out for themselves what they have missed."""
+    log = ListLog()
+    async with _subscribers(2, log) as (sweep, subscribers, theirs), trio.open_nursery() as nursery:
+        assert all(sweep.join(subscriber) for subscriber in subscribers)
+        log.append(9)
+        log.forget_below(5)
+        nursery.start_soon(sweep.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (sweep.position, len(sweep)) == (9, 0)
+        assert all(subscriber.left.is_set() for subscriber in subscribers)
+        assert [_received(end) for end in theirs] == [[], []]
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("seed", range(4))

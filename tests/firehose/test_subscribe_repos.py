@@ -167,6 +167,23 @@ async def test_shutdown_closes_1012() -> None:
             assert await client.closing() == (1012, "restarting")
 
 
+async def test_shutdown_in_a_replay_is_told_at_a_frame_boundary() -> None:
+    """What was begun is finished first, at the consumer's pace, then comes the close."""
+    log = _log(6000, size=5000)
+    async with running(Settings(close_seconds=10), log=log) as port:
+        client = await port.connect("?cursor=0", receive_buffer_bytes=4096)
+        assert await _seqs(client, 1) == [1]
+        port.serving.cancel()
+        expected = 2
+        while (received := await client.frame()).opcode != CLOSE:
+            assert seq_of(received.payload) == expected
+            expected += 1
+        assert received.payload == (1012).to_bytes(2, "big") + b"restarting"
+        assert expected < 6000
+        await client.send(CLOSE, received.payload[:2])
+        assert await client.eof()
+
+
 async def test_shutdown_does_not_wait_for_the_deaf() -> None:
     """A consumer that takes nothing holds the shutdown up for `close_seconds` at most."""
     log = _log(3000, size=5000)

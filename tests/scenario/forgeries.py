@@ -369,7 +369,7 @@ FORGERIES = (
     Forgery("commit block absent", R.CAR_INVALID, _lacking(lambda s: s.made.commit)),
     Forgery("record block absent", R.BLOCK_MISSING, _lacking(lambda s: s.block_of(0))),
     Forgery("root node absent", R.BLOCK_MISSING, _lacking(lambda s: s.made.data)),
-    Forgery("record over 1 MB", R.INVERSION_CONTRADICTION, _fat_record),
+    Forgery("record over 1 MB", R.TREE_INVALID, _fat_record),
     # the commit object
     Forgery("signed by a stranger", R.SIGNATURE_INVALID, lambda s: s.resigned(key=s.stranger)),
     Forgery("signature with a high s", R.SIGNATURE_INVALID, _high_s),

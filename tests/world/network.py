@@ -21,6 +21,7 @@ from tests.world.queries import Hosted
 from tests.world.repo import MadeCommit, Proof, Repo, Write
 
 Expect = Literal["pass", "drop", "either"]
+CONTENT = frozenset({"#commit", "#sync"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,10 @@ class World:
         self.accounts: dict[str, Account] = {}
         self.emitted: list[Emitted] = []
         """Every event in the order of emission; per host and per account that is the order of its stream."""
-        self.expected: Counter[str] = Counter()
-        """How many events of each DID a relay must let out."""
+        self.expected: Counter[tuple[str, bool]] = Counter()
+        """How many events a relay must let out, by DID and whether they are content (`#commit`, `#sync`)."""
+        self.deleted: set[str] = set()
+        """The DIDs of deleted accounts: a relay may hide content from before, also from those who lag a little."""
 
     @classmethod
     async def open(cls, *, seed: int, hosts: int, now_microseconds: int) -> "World":
@@ -111,7 +114,7 @@ class World:
         seq = host.emit(lambda _: message)
         emitted = Emitted(host.name, seq, kind, did, message, expect)
         self.emitted.append(emitted)
-        self.expected[did] += expect == "pass"
+        self.expected[did, kind in CONTENT] += expect == "pass"
         return emitted
 
     def identity(self, account: Account, *, handle: str | None = None) -> Emitted:
@@ -234,4 +237,6 @@ class World:
         """The account's end. Its earlier events stay in the host's log (a real PDS purges them: `FakeHost.log`)."""
         emitted = self.account(account, active=False, status="deleted")
         del account.host.hosted[account.did]
+        self.deleted.add(account.did)
+        del self.expected[account.did, True]
         return emitted

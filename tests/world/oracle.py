@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from tests.world.frames import Parsed, parse
-from tests.world.network import Emitted
+from tests.world.network import CONTENT, Emitted
 
 
 def differences(emitted: Iterable[Emitted], received: Iterable[Parsed], *, hidden: Collection[str] = ()) -> list[str]:
@@ -34,7 +34,7 @@ def _account(did: str, sent: list[Emitted], came: list[Parsed], *, hidden: bool)
     for event in sent:
         if place < len(came) and event.expect != "drop" and _same(parse(event.message), came[place]):
             place += 1
-        elif event.expect == "pass" and not (hidden and event.kind in ("#commit", "#sync")):
+        elif event.expect == "pass" and not (hidden and event.kind in CONTENT):
             found.append(f"{did}: lost {event.kind} {event.seq} of {event.host}")
     found += [f"{did}: unexpected {event.kind} as seq {event.seq}" for event in came[place:]]
     return found

@@ -1,7 +1,7 @@
 """A consumer that follows a relay across restarts and checks every event. A trio shell.
 
 Owns reconnecting from the last number received, the verifier's state across connections, and knowing which accounts
-are caught up. Whether anything was lost is for `oracle.differences(world.emitted, watch.events)` to say at the end.
+are caught up. Whether anything was lost is for `oracle.differences(world.emitted, watch.events, hidden=world.deleted)` to say at the end.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ import trio
 from tests.world.consumer import Consumer, Refused, open_consumer
 from tests.world.frames import Parsed
 from tests.world.http_server import Condition
-from tests.world.network import Account, World
+from tests.world.network import CONTENT, Account, World
 from tests.world.verify import Rejected, StreamVerifier
 
 
@@ -25,8 +25,8 @@ class Watch:
         self.verifier = StreamVerifier(keys=world.directory.keys)
         self.events: list[Parsed] = []
         """Every event that passed the verifier, over all connections."""
-        self.counts: Counter[str] = Counter()
-        """How many of each DID."""
+        self.counts: Counter[tuple[str, bool]] = Counter()
+        """How many of each DID, and whether content; as in `World.expected`."""
         self.rejected: list[str] = []
         """What the verifier said against the others."""
         self.connections = 0
@@ -35,7 +35,8 @@ class Watch:
 
     def caught_up(self, account: Account) -> bool:
         """Whether all that the account emitted has come."""
-        return self.counts[account.did] >= self._world.expected[account.did]
+        keys = ((account.did, True), (account.did, False))
+        return all(self.counts[key] >= self._world.expected[key] for key in keys)
 
     async def complete(self) -> None:
         """Return once as many events of every account have come as must come."""
@@ -70,4 +71,4 @@ class Watch:
             self.rejected.append(str(rejection))
             return
         self.events.append(event)
-        self.counts[event.did] += 1
+        self.counts[event.did, event.kind in CONTENT] += 1
