@@ -238,7 +238,7 @@ class Relay:
             listener,
             shutdown=self._http_shutdown,
             graceful_seconds=_HTTP_GRACEFUL_SECONDS,
-            idle_seconds=60.0,
+            idle_seconds=15.0,
             task_status=task_status,
         )
 

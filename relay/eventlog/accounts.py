@@ -24,13 +24,16 @@ class Accounts:
         """The account's record, None for one never seen."""
         record = self._cache.get(did)
         if record is None:
-            record = self._unwritten.get(did)
-            if record is None:
-                value = self._rows.get(did.encode())
-                if value is None:
-                    return None
-                record = keys.decode_account(value)
-            self._cache[did] = record
+            record = self._read(did)
+            if record is not None:
+                self._cache[did] = record
+        return record
+
+    def _read(self, did: str) -> AccountRecord | None:
+        record = self._unwritten.get(did)
+        if record is None:
+            value = self._rows.get(did.encode())
+            record = None if value is None else keys.decode_account(value)
         return record
 
     def put(self, did: str, record: AccountRecord) -> None:
@@ -45,11 +48,14 @@ class Accounts:
                 del self._unwritten[did]
 
     def page(self, after_ordinal: int, limit: int) -> list[tuple[str, AccountRecord]]:
-        """Up to `limit` accounts with ordinals above `after_ordinal`, in first-seen order."""
+        """Up to `limit` accounts with ordinals above `after_ordinal`, in first-seen order.
+
+        Reads past the cache: whoever pages through all accounts must not evict the busy ones.
+        """
         page = []
         for _, did_bytes in self._roster.items(keys.u64(after_ordinal + 1)):
             did = did_bytes.decode()
-            record = self.get(did)
+            record = self._read(did)
             if record is None:
                 raise StoreError(f"roster names {did}, which has no account row")
             page.append((did, record))

@@ -13,6 +13,8 @@ from urllib.parse import unquote
 import h11
 import trio
 
+from relay.eventlog.store import StoreError
+
 _log = logging.getLogger(__name__)
 
 _RECEIVE_BYTES_MAX = 64 * 1024
@@ -70,7 +72,7 @@ class Exchange:
         """
         try:
             await app(self._scope(), self._receive, self._send)
-        except (trio.BrokenResourceError, AssertionError):
+        except (trio.BrokenResourceError, StoreError, AssertionError):
             raise
         except Exception:  # noqa: BLE001  the task boundary of one HTTP request
             _log.exception("request failed", extra={"target": self._request.target[:200].decode("latin-1")})

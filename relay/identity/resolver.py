@@ -204,15 +204,11 @@ class Resolver:
                 self._cache.delete(did)
                 self._absent[did] = None
                 raise
-            except InvalidIdentity:
-                self._cache.delete(did)
-                raise
-            except InvalidDocument as error:
+            except (InvalidIdentity, InvalidDocument) as error:
                 self._cache.delete(did)
                 raise InvalidIdentity(str(error)) from error
         if not flight.overtaken:
             self._cache.put(identity)
-            self._absent.pop(did, None)
         return identity
 
     def _source(self, did: str) -> _Source:

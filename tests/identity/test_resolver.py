@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from relay.identity.document import Identity
-from relay.identity.failure import DirectoryUnavailable, IdentityNotFound, InvalidIdentity
+from relay.identity.failure import DirectoryUnavailable, IdentityFailure, IdentityNotFound, InvalidIdentity
 from tests.identity.documents import document_bytes, key
 from tests.identity.rig import HOUR, LIMITS, did, gather, rig
 from tests.net.loopback import reply
@@ -119,7 +119,7 @@ async def test_look_ups_of_one_did_are_spaced() -> None:
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_absent_dids_are_remembered_for_a_while(status: int) -> None:
-    """No second request until the memory ends; a refresh asks all the same, and its success clears the memory."""
+    """No second request until the memory ends; a refresh asks all the same, and its success is what counts."""
     async with rig(limits=replace(LIMITS, absent_seconds=0.5)) as r:
         r.directory.raw[did(1)] = reply(status)
         for _ in range(3):
@@ -148,7 +148,16 @@ async def test_memory_of_absent_dids_is_bounded() -> None:
         assert r.server.targets == [f"/{did(number)}" for number in (1, 2, 3, 1)]
 
 
-async def test_a_did_that_ends_is_forgotten() -> None:
+@pytest.mark.parametrize(
+    ("raw", "failure"),
+    [
+        (reply(404), IdentityNotFound),
+        (reply(410), IdentityNotFound),
+        (reply(200, b"{}"), InvalidIdentity),
+        (reply(200, b"x" * 70_000), InvalidIdentity),
+    ],
+)
+async def test_a_did_that_ends_is_forgotten(raw: bytes, failure: type[IdentityFailure]) -> None:
     """After a definitive answer the cached identity no longer serves; a temporary failure leaves it."""
     async with rig() as r:
         r.directory.secrets[did(1)] = 1
@@ -157,8 +166,8 @@ async def test_a_did_that_ends_is_forgotten() -> None:
         with pytest.raises(DirectoryUnavailable):
             await r.resolver.refresh(did(1))
         assert r.resolver.cached(did(1)) is identity
-        r.directory.raw[did(1)] = reply(404)
-        with pytest.raises(IdentityNotFound):
+        r.directory.raw[did(1)] = raw
+        with pytest.raises(failure):
             await r.resolver.refresh(did(1))
         assert r.resolver.cached(did(1)) is None
         assert not r.family

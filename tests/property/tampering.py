@@ -92,10 +92,15 @@ def _load_anything(blocks: Mapping[bytes, bytes], cid: bytes, layer: int | None)
 
 
 def relinked(claim: Claim, old: bytes, block: bytes) -> Claim:
-    """The claim with another block for the node `old`, and every node above it made to name the new one."""
+    """The claim with another block for the node `old`, and every node above it made to name the new one.
+
+    Raises ValueError where a node would come to stand below itself.
+    """
     blocks, data = dict(claim.blocks), claim.data
     pending = [(old, block)]
-    while pending:
+    for _ in range(10 * len(blocks)):
+        if not pending:
+            return replace(claim, blocks=blocks, data=data)
         cid, block = pending.pop()
         if blocks.pop(cid, None) is None:
             continue
@@ -107,7 +112,7 @@ def relinked(claim: Claim, old: bytes, block: bytes) -> Claim:
             for above, content in blocks.items()
             if above != new and content.startswith(NODE_START) and cid in content
         ]
-    return replace(claim, blocks=blocks, data=data)
+    raise ValueError("a node below itself")
 
 
 def _node(edit: Callable[[Random, dict[str, Any]], object]) -> Callable[[Random, Claim], Claim]:
@@ -255,11 +260,12 @@ def wrapped_node(rng: Random, claim: Claim) -> Claim:
 
 
 def unwrapped_node(rng: Random, claim: Claim) -> Claim:
-    """A node's leftmost subtree in its place."""
-    child = decode(claim.blocks[rng.choice(claim.nodes)])["l"]
-    if child is None or unlink(child) not in claim.blocks:
-        return claim
-    return relinked(claim, rng.choice(claim.nodes), claim.blocks[unlink(child)])
+    """A subtree in its parent's place, one layer too high."""
+    cid = rng.choice(claim.nodes)
+    value = decode(claim.blocks[cid])
+    links = [value["l"], *(entry["t"] for entry in value["e"])]
+    child = rng.choice([unlink(linked) for linked in links if linked is not None and unlink(linked) in claim.blocks])
+    return relinked(claim, cid, claim.blocks[child])
 
 
 def flipped_node(rng: Random, claim: Claim) -> Claim:

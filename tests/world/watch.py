@@ -1,7 +1,8 @@
 """A consumer that follows a relay across restarts and checks every event. A trio shell.
 
 Owns reconnecting from the last number received, the verifier's state across connections, and knowing which accounts
-are caught up. Whether anything was lost is for `oracle.differences(world.emitted, watch.events, hidden=world.deleted)` to say at the end.
+are caught up. Whether anything was lost, `oracle.differences(world.emitted, watch.events, hidden=world.deleted)` says
+at the end.
 """
 
 from collections import Counter
