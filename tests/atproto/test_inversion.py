@@ -221,8 +221,9 @@ A, B = cid_of_number(1), cid_of_number(2)
 def test_operations_that_contradict_themselves(op: RepoOp) -> None:
     """Action, cid and prev must fit together."""
     tree = build({b"a.b.c/1": A})
-    with pytest.raises(Contradiction):
-        inversion.check(tree.blocks | {A: record_of_number(1)}, tree.root, build({b"a.b.c/1": B}).root, [op])
+    for prev_data in (tree.root, build({b"a.b.c/1": B}).root, None):
+        with pytest.raises(Contradiction):
+            inversion.check(tree.blocks | {A: record_of_number(1)}, tree.root, prev_data, [op])
 
 
 def test_size_of_records() -> None:

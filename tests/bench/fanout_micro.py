@@ -9,12 +9,11 @@ process that throws away what it reads. No verdict: numbers to compare on one ma
 
 import argparse
 import json
-import os
 import selectors
 import socket
-import subprocess
 import sys
 import time
+from functools import partial
 
 import trio
 
@@ -35,9 +34,9 @@ def _drain(number: int, consumers: int, path: str) -> None:
     buffer = bytearray(1 << 20)
     while True:
         for key, _ in selector.select():
-            connection = key.fileobj
-            assert isinstance(connection, socket.socket)
-            if not connection.recv_into(buffer):
+            readable = key.fileobj
+            assert isinstance(readable, socket.socket)
+            if not readable.recv_into(buffer):
                 return
 
 
@@ -53,8 +52,9 @@ async def _measure(consumers: int, rate: int, seconds: float, replay: int) -> di
         path = port.url.partition(str(port.number))[2] + ("?cursor=0" if replay else "")
         command = [sys.executable, "-m", __spec__.name, "--drain", str(port.number), "--path", path]
         cpu, wall = time.process_time(), time.perf_counter()
-        child = subprocess.Popen([*command, "--consumers", str(consumers)])
-        try:
+        command += ["--consumers", str(consumers)]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(trio.run_process, command))
             if replay:
                 total = replay * consumers
                 await _until_sent(port, total)
@@ -68,9 +68,7 @@ async def _measure(consumers: int, rate: int, seconds: float, replay: int) -> di
                     await trio.sleep(max(0, wall + n / rate - time.perf_counter()))
                 await _until_sent(port, total)
             cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        finally:
-            child.kill()
-            child.wait()
+            nursery.cancel_scope.cancel()
         return {
             "consumers": consumers,
             "cpu_us_per_consumer_message": round(cpu / total * 1e6, 2),
@@ -91,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.drain is not None:
         _drain(arguments.drain, arguments.consumers, arguments.path)
-        os._exit(0)
+        return
     result = trio.run(_measure, arguments.consumers, arguments.rate, arguments.seconds, arguments.replay)
     print(json.dumps(result))
 

@@ -45,9 +45,7 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def network(
-    node: str, servers: RealHosts, http: httpx.AsyncClient, tmp_path: Path, request: pytest.FixtureRequest
-) -> AsyncIterator[Network]:
+async def network(node: str, servers: RealHosts, http: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[Network]:
     """An open network: the relay runs and follows every host, everybody watches."""
     hosts = [Pds(name, http=http, admin_password=servers.admin_password) for name in servers.names]
     relay = RelayProcess(command=RELAY, directory=tmp_path / "relay", plc=servers.plc, http=http)
@@ -60,7 +58,6 @@ async def network(
         ForeignConsumer("npm @atproto/sync", command=npm, log=tmp_path / "npm.log"),
         ForeignConsumer("PyPI atproto", command=pypi, log=tmp_path / "pypi.log"),
     ]
-    prefix = f"n{request.session.items.index(request.node)}x"
     running = Network(
         hosts=hosts,
         oracles=oracles,
@@ -68,7 +65,7 @@ async def network(
         ours=ours,
         verifier=verifier,
         foreign=foreign,
-        prefix=prefix,
+        labels=servers.labels,
     )
     async with trio.open_nursery() as nursery:
         try:

@@ -1,5 +1,6 @@
 """The real PLC directory and PDS hosts: their process (plain threads and pipes) and a driver over their XRPC (trio)."""
 
+import itertools
 import json
 import select
 import subprocess
@@ -17,12 +18,13 @@ _STOP_SECONDS = 10
 
 
 class RealHosts:
-    """The process of `npm/hosts.cjs`: `plc` and `hosts` as it announced them."""
+    """The process of `npm/hosts.cjs` and what it announced. `labels` gives handle labels, each once."""
 
     def __init__(self, process: "subprocess.Popen[str]", announced: dict[str, Any]) -> None:
         self.plc: str = announced["plc"]
         self.names: list[str] = announced["hosts"]
         self.admin_password: str = announced["adminPassword"]
+        self.labels = (f"user{number}" for number in itertools.count())
         self._process = process
 
     async def update_document(self, did: str, *, host: str, credentials: dict[str, Any]) -> None:

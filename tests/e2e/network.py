@@ -4,9 +4,8 @@ Owns the comparison: what each PDS itself emits is the oracle, the relay's outpu
 for byte apart from `seq`, and the foreign consumers have to report the same facts under the same numbers.
 """
 
-import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import trio
 
@@ -32,7 +31,7 @@ class Network:
         ours: Stream,
         verifier: Verifier,
         foreign: Sequence[ForeignConsumer],
-        prefix: str,
+        labels: Iterator[str],
     ) -> None:
         self.hosts = hosts
         self.relay = relay
@@ -40,8 +39,7 @@ class Network:
         self.foreign = foreign
         self._oracles = oracles
         self._verifier = verifier
-        self._prefix = prefix
-        self._numbers = itertools.count()
+        self._labels = labels
         self._fences: list[Account] = []
         self._dids: set[str] = set()
 
@@ -53,7 +51,8 @@ class Network:
             self._fences.append(await self.create_account(host))
 
     def unused_label(self) -> str:
-        return f"{self._prefix}{next(self._numbers)}"
+        """Good for a handle that no account of these hosts has had."""
+        return next(self._labels)
 
     async def create_account(self, host: Pds) -> Account:
         account = await host.create_account(self.unused_label())

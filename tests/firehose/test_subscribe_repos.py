@@ -173,6 +173,7 @@ async def test_shutdown_in_a_replay_is_told_at_a_frame_boundary() -> None:
     async with running(Settings(close_seconds=10), log=log) as port:
         client = await port.connect("?cursor=0", receive_buffer_bytes=4096)
         assert await _seqs(client, 1) == [1]
+        await _until_stalled(port, 0.1)
         port.serving.cancel()
         expected = 2
         while (received := await client.frame()).opcode != CLOSE:
@@ -206,7 +207,7 @@ async def test_a_consumer_that_takes_nothing_is_too_slow() -> None:
         with trio.fail_after(10):
             while not len(port.consumers) or port.consumers.statistics()[0].live:
                 await trio.testing.wait_all_tasks_blocked()
-            await _until_stalled(port)
+            await _until_stalled(port, 0.6)
         expected = 1
         while (received := await client.message())[:2] == b"\0\0":
             assert expected == seq_of(received)
@@ -216,10 +217,10 @@ async def test_a_consumer_that_takes_nothing_is_too_slow() -> None:
         assert 1 < expected < 6000
 
 
-async def _until_stalled(port: Port) -> None:
-    """Until the stall has been noticed: the consumer's position stands still for longer than the limit."""
+async def _until_stalled(port: Port, seconds: float) -> None:
+    """Until the only consumer's position has stood still for this long."""
     position, since = -1, trio.current_time()
-    while trio.current_time() < since + 0.6:
+    while trio.current_time() < since + seconds:
         if (now_at := port.consumers.statistics()[0].position) != position:
             position, since = now_at, trio.current_time()
         await trio.testing.wait_all_tasks_blocked(0.01)
