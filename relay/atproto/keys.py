@@ -10,7 +10,7 @@ base58btc is done here because importing multiformats costs 47 ms for these few 
 
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 from coincurve._libsecp256k1 import ffi, lib
 from coincurve.context import GLOBAL_CONTEXT
@@ -25,8 +25,8 @@ from relay.atproto.errors import InvalidKey
 K256 = "k256"
 P256 = "p256"
 
-_CODECS = {K256: b"\xe7\x01", P256: b"\x80\x24"}
-_LEGACY_TYPES = {
+_CODECS: Final = {K256: b"\xe7\x01", P256: b"\x80\x24"}
+_LEGACY_TYPES: Final = {
     "EcdsaSecp256k1VerificationKey2019": K256,
     "EcdsaSecp256r1VerificationKey2019": P256,
 }
@@ -37,7 +37,7 @@ _UNCOMPRESSED_BYTES = 65
 _MULTIBASE_CHARS_MAX = 128
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_BASE58_VALUES = {digit: value for value, digit in enumerate(_BASE58)}
+_BASE58_VALUES: Final = {digit: value for value, digit in enumerate(_BASE58)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def parse_legacy(type_: str, multibase: str) -> VerifyingKey:
 def _load(curve: str, point: bytes) -> VerifyingKey:
     """Raises InvalidKey unless `point` is on the curve, in the 33-byte or the 65-byte form."""
     # Both libraries know further forms (hybrid points, the point at infinity) that the protocol does not.
-    forms = {_COMPRESSED_BYTES: b"\x02\x03", _UNCOMPRESSED_BYTES: b"\x04"}
-    if point[0:1] not in [bytes((form,)) for form in forms.get(len(point), b"")]:
+    forms = {_COMPRESSED_BYTES: (b"\x02", b"\x03"), _UNCOMPRESSED_BYTES: (b"\x04",)}
+    if not point.startswith(forms.get(len(point), ())):
         raise InvalidKey("point is neither compressed nor uncompressed")
     if curve == K256:
         return _load_k256(point)
