@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
 import trio
 
@@ -101,20 +102,24 @@ class Relay:
         allow_private = settings.allow_private_hosts
         self._settings = settings
         self._log = log = _open_log(settings)
-        dialer = Dialer(
-            allow_private=allow_private,
+        dial = partial(
+            Dialer,
             ssl_context=create_tls_context(),
             dns_resolver=create_dns_resolver(),
             attempt_seconds=5.0,
             total_seconds=15.0,
         )
-        self._http = HttpClient(dialer=dialer, user_agent=USER_AGENT, total_seconds=5.0, connections_max=64)
+        dialer = dial(allow_private=allow_private)
+        make_client = partial(HttpClient, user_agent=USER_AGENT, total_seconds=5.0, connections_max=64)
+        self._http = make_client(dialer=dialer)
+        # The directory's address is the operator's own word, not a peer's.
+        self._directory_http = make_client(dialer=dial(allow_private=True))
         limits = ResolverLimits()
         self._identities = IdentityCache(
             family=log.store.family(keys.IDENTITIES), entries_max=_IDENTITY_CACHE_ENTRIES_MAX
         )
         self._resolver = Resolver(
-            plc=PlcDirectory(url=settings.plc_url, http=self._http, limits=limits),
+            plc=PlcDirectory(url=settings.plc_url, http=self._directory_http, limits=limits),
             web=WebHosts(http=self._http, allow_private=allow_private, limits=limits),
             cache=self._identities,
             limits=limits,
@@ -219,6 +224,7 @@ class Relay:
             self._http_shutdown.set()
         with trio.CancelScope(shield=True):
             await self._http.aclose()
+            await self._directory_http.aclose()
 
     async def _serve_streams(
         self, listening: socket.socket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

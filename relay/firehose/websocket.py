@@ -12,6 +12,8 @@ import trio
 from wsproto.connection import SERVER, Connection, ConnectionState
 from wsproto.events import CloseConnection, Message, Ping
 
+from relay.eventlog.keys import socket_frame_head
+
 # How much unsent data lets a socket count as writable: two segments keep the wire busy, and bound both the kernel's
 # memory for a slow reader and what a pong has to wait for.
 _NOTSENT_LOWAT_BYTES = 256 * 1024
@@ -47,12 +49,7 @@ class Ending:
 
 def binary_frame(message: bytes) -> bytes:
     """A message as one unmasked binary frame."""
-    length = len(message)
-    if length < 126:
-        return bytes((0x82, length)) + message
-    if length < 1 << 16:
-        return b"\x82\x7e" + length.to_bytes(2, "big") + message
-    return b"\x82\x7f" + length.to_bytes(8, "big") + message
+    return socket_frame_head(len(message)) + message
 
 
 class WebSocket:

@@ -141,10 +141,13 @@ async def test_restart_in_the_middle_loses_and_repeats_nothing(
 
     async def write_through_the_restart(host: Pds, account: Account) -> None:
         await write_records(host, account)
-        for _ in range(RECORDS_WHILE_AWAY_MAX):
+        for i in range(RECORDS_WHILE_AWAY_MAX):
             if running_again.is_set():
                 break
             await host.create_record(account, POST, post("while the relay is away, perhaps"))
+            if i % 10 == 0:
+                await host.deactivate(account)
+                await host.activate(account)
         await running_again.wait()
         await host.update_handle(account, f"{network.unused_label()}.test")
         await host.create_record(account, POST, post("the relay is back"))
@@ -158,6 +161,7 @@ async def test_restart_in_the_middle_loses_and_repeats_nothing(
         await network.relay.start()
         running_again.set()
     await network.settle()
+    assert await network.relay.drops() == {}
     seen = [event.message for event in network.ours.events.items]
     assert network.ours.connections >= 2
     assert await network.replay() == seen
