@@ -34,7 +34,7 @@ _logger = logging.getLogger(__name__)
 class SequencerLimits:
     """Bounds of the inbox and of a batch; `sync_interval_seconds` is the least time between two syncs."""
 
-    inbox_events_max: int = 4096
+    inbox_events_max: int = 2048
     inbox_bytes_max: int = 8 << 20
     batch_bytes_max: int = 1 << 20
     sync_interval_seconds: float = 0.010

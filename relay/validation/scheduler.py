@@ -39,7 +39,11 @@ _REV_AHEAD_US = 5 * 60 * 1_000_000  # protocol.md 2.7
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """Bounds of waiting events (DESIGN 5.2) and of the look-ups that one party may cause."""
+    """Bounds of waiting events (DESIGN 5.2) and of the look-ups that one party may cause.
+
+    An unfinished event is in a lane or in the sequencer's inbox, so `host_events_max` and `inbox_events_max` together
+    keep a host below 4,096 unfinished numbers, give or take what one read of its socket brings.
+    """
 
     lane_events_max: int = 64
     lane_bytes_max: int = 4 << 20
