@@ -1,12 +1,12 @@
-"""The fast road's patterns: canonical commit frames, CARs, commit objects and tree nodes, read from their bytes. Pure.
+"""The fast road's reading: canonical `#commit` frames, CARs and commit objects, from their bytes. Pure.
 
-Owns the exact-order regular expressions of the one form that well-behaved hosts send. None always means "not proven
-canonical: ask the general road" (`frames.py`, `car.py`, `commit.py`, `mst.py`), never "invalid". What is given is what
-the general road would give, to the byte; nothing here raises on any bytes.
-Source: protocol.md 1.2, 2.1, 3, 4.1, 4.4; measurements.md 2.1 (step 1) and 2.2.
+Owns the exact-order patterns of the one form that well-behaved hosts send; those of tree nodes are in `splice_node.py`.
+None always means "not proven canonical: ask the general road" (`frames.py`, `car.py`, `commit.py`), never "invalid".
+What is given is what the general road would give, to the byte; nothing here raises on any bytes.
+Source: protocol.md 1.2, 2.1, 3, 4.1; measurements.md 2 and 2.2.
 
-A pattern can't count, so every string is captured together with its head and the head compared with the length of what
-was captured. Canonical order alone makes the bytes around a capture known; nothing is ever searched for.
+A pattern can't count: every string is captured together with its head, and the head compared with the length of what
+was captured. All patterns are anchored and bounded, so that nothing is searched for and odd input costs little.
 """
 
 import re
@@ -18,7 +18,6 @@ from relay.atproto.events import CommitEvent, RepoOp
 
 CID_PREFIX: Final = bytes.fromhex("01711220")
 LINK_PREFIX: Final = bytes.fromhex("d82a582500") + CID_PREFIX
-NULL: Final = b"\xf6"
 STRING_BYTES_MAX: Final = 255
 MESSAGE_BYTES_MAX: Final = 5_000_000
 BLOCKS_BYTES_MAX: Final = 2_000_000

@@ -1,12 +1,13 @@
 """The fast inversion: a commit's operations undone on the bytes of its tree's nodes. Pure.
 
-Owns the road of measurements.md 2.1, whose steps are numbered here as there. It answers True only for what
-`inversion.check` would accept, and proves it in the same order: operations fit together, every visible node has the
-shape its keys demand, every operation's outcome is in the tree, and the tree with the operations undone is `prevData`.
-It refuses nothing: False means "not proven: ask the general one", be it odd or wrong.
+Owns the road of measurements.md 2.1, whose steps are numbered here as there. True only for what `inversion.check` would
+accept, proven in the same order: the operations fit together, every visible node has the shape that its keys demand,
+every operation's outcome is in the tree, and the tree with the operations undone is `prevData`. Refuses nothing: False
+means "not proven: ask the general one", be it odd or wrong.
+Source: measurements.md 2.1; protocol.md 4.4, 4.7.
 
-Edits cut and join the bytes of
-entries; only an entry whose left neighbour changed is written anew, because its prefix may have.
+Edits cut and join the bytes of entries (`splice_node.py`). Only an entry that gets another left neighbour in its node
+is written anew, because its prefix may change.
 """
 
 from bisect import bisect_left

@@ -70,6 +70,7 @@ def open_log(
     retention = Retention(retention_hours, retention_bytes or _default_retention_bytes(store, path))
     segments = Segments(store)
     counters = _recover_counters(store, segments)
+    segments.drop_half_begun(counters.next_seq)
     if not segments.first_seqs:
         segments.begin(counters.next_seq)
     hidden = Hidden((did, keys.from_u64(below)) for did, below in store.family(keys.HIDDEN).items())
@@ -98,7 +99,7 @@ def _default_retention_bytes(store: Store, path: Path) -> int:
     if stored is not None:
         return keys.from_u64(stored)
     chosen = int(shutil.disk_usage(path).total * _RETENTION_SHARE_OF_DISK)
-    meta.put(keys.META_RETENTION_BYTES, keys.u64(chosen))
+    store.write([(meta, keys.META_RETENTION_BYTES, keys.u64(chosen))])
     return chosen
 
 

@@ -43,6 +43,14 @@ class Segments:
         self.first_seqs.append(first_seq)
         self._sizes[first_seq] = SegmentSize(0, 0, 0)
 
+    def drop_half_begun(self, next_seq: int) -> None:
+        """For start-up: a segment whose beginning failed on a full disk is empty, and others took its events."""
+        for first_seq in self.first_seqs[:]:
+            if first_seq < next_seq and next(self._store.segment(first_seq).items(), None) is None:
+                self.first_seqs.remove(first_seq)
+                del self._sizes[first_seq]
+                self._store.drop_segment(first_seq)
+
     def grow(self, value_bytes: int, first_time_us: int, last_time_us: int) -> Row:
         """Count a batch into the newest segment; returns the meta row that belongs into the same batch."""
         first_seq = self.first_seqs[-1]

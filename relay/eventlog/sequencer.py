@@ -23,7 +23,7 @@ from relay.eventlog.keys import Counters
 from relay.eventlog.records import AccountRecord, HostStatus
 from relay.eventlog.retention import Retention
 from relay.eventlog.segments import Segments
-from relay.eventlog.store import Family, OutOfSpace, Row, Store
+from relay.eventlog.store import RESUME_BYTES, Family, OutOfSpace, Row, Store
 from relay.eventlog.tail import Tail, TailRow
 from relay.eventlog.verdict import Accept, Drop, DropReason, Irregularity
 
@@ -100,6 +100,8 @@ class Sequencer:
         self.sequenced: Counter[keys.EventKind] = Counter(dict.fromkeys(keys.EventKind, 0))
         self.irregularities: Counter[Irregularity] = Counter(dict.fromkeys(Irregularity, 0))
         self.syncs = 0
+        self._unwritten: _Batch | None = None
+        self._full_since: float | None = None
         self._accounts_family = store.family(keys.ACCOUNTS)
         self._roster_family = store.family(keys.ROSTER)
         self._hosts_family = store.family(keys.HOSTS)
@@ -187,19 +189,35 @@ class Sequencer:
         """Write until cancelled; what is in the inbox then is lost unless `flush` is called after."""
         while True:
             await self._wait_work()
-            await self._write_batch()
-            await trio.sleep(self._limits.sync_interval_seconds)
+            try:
+                await self._write_batch()
+            except OutOfSpace as error:
+                self._note_full_disk(error)
+                await trio.sleep(self._limits.full_disk_retry_seconds)
+            else:
+                await trio.sleep(self._limits.sync_interval_seconds)
 
     async def flush(self) -> None:
-        """Write all that has been submitted. For shutdown, after `run` has ended."""
+        """Write all that has been submitted. For shutdown, after `run` has ended.
+
+        Not on a full disk: what is left then is unfinished and comes again from its hosts.
+        """
         with trio.CancelScope(shield=True):
-            while self._inbox or self._dirty_hosts or self._waiters:
-                await self._write_batch()
+            try:
+                while self._unwritten or self._inbox or self._dirty_hosts or self._waiters:
+                    await self._write_batch()
+            except OutOfSpace as error:
+                _logger.error("disk full, stopping without the last events: %s", error)
+
+    def _note_full_disk(self, error: OutOfSpace) -> None:
+        if self._full_since is None:
+            self._full_since = trio.current_time()
+            _logger.error("disk full, ingest waits for %d MiB of free space: %s", RESUME_BYTES >> 20, error)
 
     async def _wait_work(self) -> None:
         """Until there is an event or somebody waits; cursors alone wait a little for company."""
         deadline = math.inf
-        while not (self._inbox or self._waiters):
+        while not (self._unwritten or self._inbox or self._waiters):
             if self._dirty_hosts and deadline == math.inf:
                 deadline = trio.current_time() + self._limits.cursor_interval_seconds
             with trio.move_on_at(deadline) as scope:
@@ -209,9 +227,16 @@ class Sequencer:
                 return
 
     async def _write_batch(self) -> None:
-        batch = self._plan()
+        """Write, sync and publish one batch: the one that found no room on the disk, with its seqs, or the next."""
+        batch = self._unwritten = self._unwritten or self._plan()
         with trio.CancelScope(shield=True):  # a batch that was begun is published: its seqs are taken
-            await self._persist(batch)
+            self._store.write(batch.rows)
+            await trio.to_thread.run_sync(self._store.sync)
+        self.syncs += 1
+        self._unwritten = None
+        if self._full_since is not None:
+            _logger.warning("disk has room again after %.0f s", trio.current_time() - self._full_since)
+            self._full_since = None
         self._accounts.written(batch.accounts)
         for did, below in batch.hides:
             self._hidden.hide(did, below)
@@ -295,25 +320,16 @@ class Sequencer:
     def _turn_segments(self, now_us: int) -> list[Row]:
         """Begin a new segment when the newest is full, drop those that have left the window."""
         rows: list[Row] = []
-        if self._retention.is_full(self._segments, now_us):
-            self._segments.begin(self._next_seq)
+        if self._inbox and self._retention.is_full(self._segments, now_us):
+            try:
+                self._segments.begin(self._next_seq)
+            except OutOfSpace as error:  # the segment goes on; the next one is tried at a later seq
+                _logger.warning("disk full: %s", error)
         while self._retention.has_expired(self._segments, now_us):
             rows.append(self._segments.drop_oldest())
             gone = self._hidden.expired(self._segments.oldest)
             rows += [(self._hidden_family, did, None) for did in gone]
         return rows
-
-    async def _persist(self, batch: _Batch) -> None:
-        """Write and sync."""
-        while True:  # on a full disk: the same rows, with the same seqs, until there is room (DESIGN 5)
-            try:
-                self._store.write(batch.rows)
-                await trio.to_thread.run_sync(self._store.sync)
-                break
-            except OutOfSpace as error:
-                _logger.error("disk full, ingest waits: %s", error)
-            await trio.sleep(self._limits.full_disk_retry_seconds)
-        self.syncs += 1
 
     def _give_room(self) -> None:
         room, self._room = self._room, trio.Event()

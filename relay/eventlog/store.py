@@ -5,7 +5,9 @@ Owns the one open database. Does not know what a row means (`keys.py`) nor when 
 and is meant for a thread (measured: `flush_wal` releases the lock, a synced write does not).
 """
 
+import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +23,12 @@ from rocksdict import (
 
 from relay.eventlog import keys
 
+_logger = logging.getLogger(__name__)
+
 _MIB = 1 << 20
+_EVENTS_BUFFER_BYTES = 32 * _MIB
+# After a full disk RocksDB goes on by itself once so much is free: the largest write buffer of any family.
+RESUME_BYTES = _EVENTS_BUFFER_BYTES
 
 
 class StoreError(Exception):
@@ -29,7 +36,10 @@ class StoreError(Exception):
 
 
 class OutOfSpace(StoreError):
-    """The file system is full: the same write may be tried again."""
+    """The file system is full: nothing was written, and the same may be tried again.
+
+    Reads go on. RocksDB refuses every write from then on, until it finds `RESUME_BYTES` free; it looks every 5 s.
+    """
 
 
 class Family:
@@ -44,20 +54,43 @@ class Family:
 
     def get(self, key: bytes) -> bytes | None:
         """The value under `key`, or None."""
-        value: bytes | None = self._rdict.get(key)
+        with _translated("read"):
+            value: bytes | None = self._rdict.get(key)
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Write one row, unsynced. For rows that need not agree with others; those go through a batch."""
-        self._rdict.put(key, value)
+        """Write one row, unsynced, or not at all while the disk is full.
+
+        For rows that may be missing or old and need not agree with others; those go through a batch.
+        """
+        with suppress(OutOfSpace), _translated("put"):
+            self._rdict.put(key, value)
 
     def delete(self, key: bytes) -> None:
-        """Remove one row, unsynced."""
-        self._rdict.delete(key)
+        """Remove one row, unsynced, or not at all while the disk is full."""
+        with suppress(OutOfSpace), _translated("delete"):
+            self._rdict.delete(key)
 
     def items(self, from_key: bytes | None = None, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Rows from `from_key` on (the next one where it does not exist), in key order."""
-        return cast(Iterator[tuple[bytes, bytes]], self._rdict.items(from_key=from_key, backwards=backwards))
+        last = None
+        rows = cast(Iterator[tuple[bytes, bytes]], self._rdict.items(from_key=from_key, backwards=backwards))
+        for row in rows:
+            last = row[0]
+            yield row
+        self._check_end(from_key if last is None else last, is_row=last is not None, backwards=backwards)
+
+    def _check_end(self, at: bytes | None, *, is_row: bool, backwards: bool) -> None:
+        """The iterator above ends in silence where a block is unreadable: look again, with one that tells."""
+        iterator = self._rdict.iter()
+        with _translated("read"):
+            if at is None:
+                (iterator.seek_to_last if backwards else iterator.seek_to_first)()
+            else:
+                (iterator.seek_for_prev if backwards else iterator.seek)(at)
+            if is_row and iterator.valid():
+                (iterator.prev if backwards else iterator.next)()
+            iterator.status()
 
     def release(self) -> None:
         """Let go of the database; any use after this is an AttributeError."""
@@ -74,19 +107,17 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         self._cache = Cache(block_cache_bytes)
         options = self._database_options(write_buffer_bytes, wal_bytes_max)
-        existing = Rdict.list_cf(str(path), options) if (path / "CURRENT").exists() else []
-        names = {*keys.FIXED_FAMILIES, *(name for name in existing if name != "default")}
-        try:
+        with _translated(f"cannot open {path}"):
+            existing = Rdict.list_cf(str(path), options) if (path / "CURRENT").exists() else []
+            names = {*keys.FIXED_FAMILIES, *(name for name in existing if name != "default")}
             self._database = Rdict(
                 str(path),
                 options,
                 column_families={name: self._family_options(name) for name in names},
                 access_type=AccessType.read_write(),
             )
-        except Exception as error:
-            raise StoreError(f"cannot open {path}: {error}") from error
         self._families = {name: Family(self._database, name) for name in names}
-        self._check_format(path, new=not existing)
+        self._check_format(path)
 
     def _database_options(self, write_buffer_bytes: int, wal_bytes_max: int) -> Options:
         options = Options(raw_mode=True)
@@ -95,6 +126,7 @@ class Store:
         # A barely written family pins the write-ahead log until it is flushed: bound both (DESIGN 5).
         options.set_db_write_buffer_size(write_buffer_bytes)
         options.set_max_total_wal_size(wal_bytes_max)
+        options.set_write_buffer_size(8 * _MIB)  # of the default family, which is never written
         options.set_max_open_files(512)
         options.set_keep_log_file_num(3)
         options.set_max_log_file_size(_MIB)
@@ -109,7 +141,7 @@ class Store:
             # Written once in key order, read by scans, dropped whole: nothing to compress away (hashes) or compact.
             table.set_block_size(64 * 1024)
             options.set_compression_type(DBCompressionType.none())
-            options.set_write_buffer_size(32 * _MIB)
+            options.set_write_buffer_size(_EVENTS_BUFFER_BYTES)
             options.set_target_file_size_base(64 * _MIB)
         else:
             table.set_bloom_filter(10, False)
@@ -118,12 +150,12 @@ class Store:
         options.set_block_based_table_factory(table)
         return options
 
-    def _check_format(self, path: Path, *, new: bool) -> None:
+    def _check_format(self, path: Path) -> None:
         meta = self.family(keys.META)
         stored = meta.get(keys.META_FORMAT)
         expected = str(keys.FORMAT_VERSION).encode()
-        if stored is None and new:
-            meta.put(keys.META_FORMAT, expected)
+        if stored is None and not self._database.latest_sequence_number():  # nothing was ever written
+            self.write([(meta, keys.META_FORMAT, expected)])
             self.sync()
         elif stored != expected:
             self.close()
@@ -144,17 +176,27 @@ class Store:
         return self._families[keys.segment_family(first_seq)]
 
     def create_segment(self, first_seq: int) -> Family:
-        """Begin a segment (2-3 ms)."""
+        """Begin a segment (2-3 ms).
+
+        Raises:
+            OutOfSpace: the file system is full; an empty family may have come into being all the same.
+            StoreError: anything else.
+        """
         name = keys.segment_family(first_seq)
-        self._database.create_column_family(name, self._family_options(name))
+        with _translated("begin a segment"):
+            self._database.create_column_family(name, self._family_options(name))
         family = self._families[name] = Family(self._database, name)
         return family
 
     def drop_segment(self, first_seq: int) -> None:
-        """Give a segment's space back; an iterator that is open on it reads on to its end."""
+        """Give a segment's space back; an iterator that is open on it reads on to its end.
+
+        On a full disk RocksDB may fail to note that down: then the segment may be there again at the next start.
+        """
         name = keys.segment_family(first_seq)
         del self._families[name]
-        self._database.drop_column_family(name)
+        with suppress(OutOfSpace), _translated("drop a segment"):
+            self._database.drop_column_family(name)
 
     def write(self, rows: Iterable[Row]) -> None:
         """Write all rows or none, unsynced. A value of None deletes.
@@ -169,10 +211,8 @@ class Store:
                 batch.delete(key, family.handle)
             else:
                 batch.put(key, value, family.handle)
-        try:
+        with _translated("write"):
             self._database.write(batch)
-        except Exception as error:
-            raise _store_error("write", error) from error
 
     def sync(self) -> None:
         """Return when every earlier write is on the disk. Blocks; releases the interpreter lock.
@@ -181,21 +221,31 @@ class Store:
             OutOfSpace: the file system is full.
             StoreError: anything else.
         """
-        try:
+        with _translated("sync"):
             self._database.flush_wal(True)
-        except Exception as error:
-            raise _store_error("sync", error) from error
 
     def close(self) -> None:
-        """Close. The lock file is free once every handle and iterator is gone, so no family is usable after."""
+        """Close. The lock file is free once every handle and iterator is gone, so no family is usable after.
+
+        RocksDB flushes what it has in memory; where it cannot, the write-ahead log has it for the next start.
+        """
         for family in self._families.values():
             family.release()
         self._families.clear()
-        self._database.close()
+        try:
+            with _translated("close"):
+                self._database.close()
+        except StoreError as error:
+            _logger.warning("closed without a last flush: %s", error)
 
 
-def _store_error(action: str, error: Exception) -> StoreError:
+@contextmanager
+def _translated(action: str) -> Iterator[None]:
     """RocksDB's errors come as bare exceptions with a text."""
-    text = str(error)
-    kind = OutOfSpace if "No space left" in text else StoreError
-    return kind(f"{action}: {text}")
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        kind = OutOfSpace if "No space left" in text else StoreError
+        hint = "another process uses it: " if "While lock file" in text else ""
+        raise kind(f"{action}: {hint}{text}") from error

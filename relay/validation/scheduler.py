@@ -353,7 +353,7 @@ class Scheduler:
         """Fetch until it works. Only a failure of this account alone has a deadline (DESIGN 5.2).
 
         Raises:
-            _Unresolved: the deadline passed, or the lane is full.
+            _Unresolved: it failed again, and the deadline passed or the lane is full.
         """
         failing_since: float | None = None
         delay = self._limits.retry_min_seconds
@@ -365,9 +365,10 @@ class Scheduler:
                 lane.failed, failing_since = False, None
             except IdentityFailure as error:
                 now = trio.current_time()
-                failing_since = now if failing_since is None else failing_since
                 lane.failed = True
-                if self._is_full(lane) or now - failing_since >= self._limits.unresolved_seconds:
+                if failing_since is None:
+                    failing_since = now  # a first failure may be the last of an outage: not even a full lane ends yet
+                elif self._is_full(lane) or now - failing_since >= self._limits.unresolved_seconds:
                     raise _Unresolved(str(error)) from error
             else:
                 lane.failed = False

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.atproto import splice_node
-from relay.atproto.cbor import Link, encode
+from relay.atproto.cbor import CborValue, Link, encode
 from relay.atproto.cid import RAW_PREFIX, dag_cbor_cid
 from relay.atproto.mst_node import Node, Stub, depth, encode_node, parse_node
 from relay.atproto.splice_node import NULL, UnprovenError
@@ -75,6 +75,10 @@ def test_any_bytes(made: tuple[int, bytes]) -> None:
     assert node.slots == tuple(map(_slot, parsed.links))
 
 
+def _entry(shared: int, suffix: bytes) -> CborValue:
+    return {"k": suffix, "p": shared, "t": None, "v": Link(VALUE)}
+
+
 UNPROVEN = {
     "41 entries": (_leaf(41), 0),
     "empty tree": (encode({"e": [], "l": None}), None),
@@ -87,6 +91,16 @@ UNPROVEN = {
     "out of order": (_block(BY_LAYER[0][1::-1], [None] * 3), 0),
     "twice the same key": (_block([BY_LAYER[0][0]] * 2, [None] * 3), 0),
     "first prefix not 0": (_leaf(1).replace(b"ap\x00", b"ap\x01"), 0),
+    "prefix not the longest": (
+        encode({"e": [_entry(0, BY_LAYER[0][0]), _entry(3, BY_LAYER[0][1][3:])], "l": None}),
+        0,
+    ),
+    "prefix longer than the key before": (
+        encode({"e": [_entry(0, BY_LAYER[0][0]), _entry(20, b"1")], "l": None}),
+        0,
+    ),
+    "suffix longer than its head": (_leaf(1).replace(b"ak\x47", b"ak\x46"), 0),
+    "suffix shorter than its head": (_leaf(1).replace(b"ak\x47", b"ak\x48"), 0),
     "wide prefix": (_leaf(1).replace(b"ap\x00", b"ap\x18\x00"), 0),
     "wide count": (_leaf(1).replace(b"ae\x81", b"ae\x98\x01"), 0),
     "subtree of another codec": (_block(BY_LAYER[1][:1], [Stub(RAW_PREFIX + CHILD[4:]), None]), 1),
@@ -99,6 +113,11 @@ def test_unproven(block: bytes, layer: int | None) -> None:
     """Left to the general road, be it right or wrong."""
     with pytest.raises(UnprovenError):
         splice_node.proven(block, layer)
+
+
+def test_unproven_blocks_differ() -> None:
+    """Every example is one: none is the well-formed node that it was made from."""
+    assert {_leaf(1), _leaf(2)}.isdisjoint(block for block, _layer in UNPROVEN.values())
 
 
 def test_40_entries() -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: the real hosts live for the session, everything behind them for one test."""
+"""Fixtures of the end-to-end tests. Every test has hosts, a directory, a relay and consumers of its own."""
 
 import shutil
 import sys
@@ -32,9 +32,9 @@ def node() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
-def servers(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealHosts]:
-    with real_hosts(node=node, count=_HOSTS, directory=tmp_path_factory.mktemp("hosts")) as running:
+@pytest.fixture
+def servers(node: str, tmp_path: Path) -> Iterator[RealHosts]:
+    with real_hosts(node=node, count=_HOSTS, directory=tmp_path / "hosts") as running:
         yield running
 
 
@@ -65,7 +65,6 @@ async def network(node: str, servers: RealHosts, http: httpx.AsyncClient, tmp_pa
         ours=ours,
         verifier=verifier,
         foreign=foreign,
-        labels=servers.labels,
     )
     async with trio.open_nursery() as nursery:
         try:

@@ -1,6 +1,5 @@
 """The real PLC directory and PDS hosts: their process (plain threads and pipes) and a driver over their XRPC (trio)."""
 
-import itertools
 import json
 import select
 import subprocess
@@ -18,13 +17,12 @@ _STOP_SECONDS = 10
 
 
 class RealHosts:
-    """The process of `npm/hosts.cjs` and what it announced. `labels` gives handle labels, each once."""
+    """The process of `npm/hosts.cjs` and what it announced."""
 
     def __init__(self, process: "subprocess.Popen[str]", announced: dict[str, Any]) -> None:
         self.plc: str = announced["plc"]
         self.names: list[str] = announced["hosts"]
         self.admin_password: str = announced["adminPassword"]
-        self.labels = (f"user{number}" for number in itertools.count())
         self._process = process
 
     async def update_document(self, did: str, *, host: str, credentials: dict[str, Any]) -> None:
@@ -46,6 +44,7 @@ class RealHosts:
 def real_hosts(*, node: str, count: int, directory: Path) -> Iterator[RealHosts]:
     """Starts the servers, gives them once they listen, and stops them by closing their stdin."""
     script = Path(__file__).with_name("npm") / "hosts.cjs"
+    directory.mkdir()
     log_path = directory / "hosts.log"
     with (
         log_path.open("w") as log,

@@ -48,7 +48,6 @@ async def write_records(host: Pds, account: Account) -> None:
 
 async def live_through_everything(network: Network, host: Pds, account: Account) -> None:
     """Handle changed, deactivated, reactivated, taken down and back, with records in between."""
-    await write_records(host, account)
     await host.update_handle(account, f"{network.unused_label()}.test")
     await host.create_record(account, POST, post("under the new handle"))
     await host.deactivate(account)
@@ -60,9 +59,14 @@ async def live_through_everything(network: Network, host: Pds, account: Account)
 
 
 async def test_everything_that_happens_to_accounts_arrives_everywhere(network: Network) -> None:
+    accounts = [(host, await network.create_account(host)) for host in network.hosts]
     async with trio.open_nursery() as nursery:
-        for host in network.hosts:
-            account = await network.create_account(host)
+        for host, account in accounts:
+            nursery.start_soon(write_records, host, account)
+    # A handle in an #identity is passed on if it is still the directory's when the relay comes to it.
+    await network.settle()
+    async with trio.open_nursery() as nursery:
+        for host, account in accounts:
             nursery.start_soon(live_through_everything, network, host, account)
     await network.settle()
     assert await network.relay.drops() == {}
@@ -149,7 +153,6 @@ async def test_restart_in_the_middle_loses_and_repeats_nothing(
                 await host.deactivate(account)
                 await host.activate(account)
         await running_again.wait()
-        await host.update_handle(account, f"{network.unused_label()}.test")
         await host.create_record(account, POST, post("the relay is back"))
 
     async with trio.open_nursery() as nursery:
@@ -160,6 +163,10 @@ async def test_restart_in_the_middle_loses_and_repeats_nothing(
         await end(network.relay)
         await network.relay.start()
         running_again.set()
+    await network.settle()
+    # Not earlier: an #identity that the relay is late for would lose its handle.
+    for host, account in accounts:
+        await host.update_handle(account, f"{network.unused_label()}.test")
     await network.settle()
     assert await network.relay.drops() == {}
     seen = [event.message for event in network.ours.events.items]

@@ -183,6 +183,15 @@ def swapped_subtrees(rng: Random, node: dict[str, Any]) -> None:
         a["t"], node["l"] = node["l"], a["t"]
 
 
+def moved_subtree(rng: Random, node: dict[str, Any]) -> None:
+    """To one side or the other of all keys between the two places."""
+    a, b = _entry(rng, node), _entry(rng, node)
+    if rng.random() < 0.5:
+        node["l"], a["t"] = a["t"], None
+    else:
+        a["t"], b["t"] = None, a["t"]
+
+
 def repeated_subtree(rng: Random, node: dict[str, Any]) -> None:
     _entry(rng, node)["t"] = node["l"] if rng.random() < 0.5 else _entry(rng, node)["t"]
 
@@ -382,8 +391,17 @@ CHANGES: tuple[Callable[[Random, Claim], Claim], ...] = (
     *map(
         _node,
         (
-            *(other_key, other_key, longer_key, swapped_entries, swapped_values, swapped_subtrees, repeated_subtree),
-            *(other_value, repeated_entry, dropped_entry, added_entry, shorter_prefix, other_prefix, cut_subtree),
+            *(other_key, other_key, longer_key, swapped_entries, swapped_values, swapped_subtrees, moved_subtree),
+            *(
+                repeated_subtree,
+                other_value,
+                repeated_entry,
+                dropped_entry,
+                added_entry,
+                shorter_prefix,
+                other_prefix,
+                cut_subtree,
+            ),
             *(grown_subtree, emptied_node, added_field),
         ),
     ),

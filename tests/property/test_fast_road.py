@@ -36,6 +36,11 @@ def made_commits(rng: Random, *, size: int, count: int, ops_max: int) -> Iterato
         yield repo.commit(records.writes(rng, repo, count=ops), proof=rng.choice(("covering", "covering", "minimal")))
 
 
+def _seq(rng: Random) -> int:
+    """Of every width."""
+    return rng.randint(1, 2 ** rng.randint(1, 53) - 1)
+
+
 def general_event(message: bytes) -> CommitEvent | None:
     try:
         event = frames.parse(message)
@@ -98,7 +103,7 @@ def check_honest(seed: int, *, sizes: tuple[int, ...], count: int) -> Counter[bo
     verdicts: Counter[bool] = Counter()
     for size in sizes:
         for number, made in enumerate(made_commits(rng, size=size, count=count, ops_max=30)):
-            message = commit_frame(made, seq=rng.randint(1, 2 ** rng.randint(1, 53) - 1), time=TIME)
+            message = commit_frame(made, seq=_seq(rng), time=TIME)
             assert_same_values(message)
             assert general_accepts(claim_of(made)), (seed, size, number)
             verdicts[fast_event(message) is not None] += 1
@@ -124,12 +129,14 @@ def check_flips(seed: int, *, count: int, each: int) -> set[str]:
     rng = Random(seed)
     accepted = set()
     for made in made_commits(rng, size=rng.choice((0, 20, 400)), count=count, ops_max=4):
-        message = commit_frame(made, seq=rng.randint(1, 2**40), time=TIME)
+        message = commit_frame(made, seq=_seq(rng), time=TIME)
         event = canonical.commit_event(message)
         assert event is not None
         for _ in range(each):
             flipped = bytearray(message)
-            flipped[rng.randrange(len(message))] ^= 1 << rng.randrange(8)
+            # One in four about the sequence number, whose width only a flip there can make longer than it needs.
+            at = len(event.head) + rng.randrange(9) if rng.random() < 0.25 else rng.randrange(len(message))
+            flipped[at] ^= 1 << rng.randrange(8)
             assert_same_values(bytes(flipped))
             other = fast_event(bytes(flipped))
             if other is not None:
@@ -141,21 +148,21 @@ def check_flips(seed: int, *, count: int, each: int) -> set[str]:
 
 
 def test_honest_commits() -> None:
-    """Repositories of 1 to 5,000 records, 1 to 30 operations: nearly all are accepted by the fast road."""
-    verdicts = check_honest(1, sizes=(1, 3, 10, 60, 400, 5_000), count=80)
+    """Repositories of 1 to 4,000 records, 1 to 30 operations: nearly all are accepted by the fast road."""
+    verdicts = check_honest(1, sizes=(1, 3, 10, 60, 400, 4_000), count=50)
     assert verdicts[True] >= 0.99 * verdicts.total()
 
 
 def test_tampered_claims() -> None:
     """Changed trees, operations and roots: what the fast road accepts, the general one accepts; both kinds occur."""
-    verdicts = check_tampered(2, sizes=(1, 5, 40, 400, 3_000), count=30, each=12)
+    verdicts = check_tampered(2, sizes=(1, 5, 40, 400, 2_000), count=20, each=12)
     assert verdicts[True, True] > 50
     assert verdicts[False, False] > 500
 
 
 def test_flipped_bits() -> None:
     """One bit: the same values or none, and accepted only where no signature and no tree says otherwise."""
-    assert check_flips(3, count=25, each=60) <= {"seq", "time", "since", "rebase", "too_big"}
+    assert check_flips(3, count=25, each=80) <= {"seq", "time", "since", "rebase", "too_big"}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

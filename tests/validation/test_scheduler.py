@@ -22,6 +22,7 @@ from tests.world.workload import EVERYTHING, Workload
 
 R = DropReason
 DOWN = Response(500)
+LIVELY = {**EVERYTHING, "commit": 100, "large_commit": 0, "delete": 6, "rotate_key": 80, "migrate": 80}
 
 
 def kinds(rig: Rig, account: Account) -> list[str]:
@@ -195,7 +196,7 @@ async def test_an_outage_of_the_directory_has_no_deadline_and_drops_nothing(
     world: World, tmp_path: Path, silent: bool
 ) -> None:
     limits = replace(LIMITS, unresolved_seconds=0.05, lane_events_max=6)
-    async with open_rig(world, tmp_path / "log", limits=limits, http_seconds=0.05) as rig:
+    async with open_rig(world, tmp_path / "log", limits=limits, http_seconds=0.3) as rig:
         world.directory.failure = None if silent else DOWN
         world.directory.latency_seconds = math.inf if silent else 0.0
         accounts = [world.create_account(host) for host in world.hosts for _ in range(3)]
@@ -203,7 +204,7 @@ async def test_an_outage_of_the_directory_has_no_deadline_and_drops_nothing(
             for account in accounts:
                 world.commit(account)
         rig.deliver()
-        await until(lambda: min(map(rig.look_ups, accounts)) >= 4)
+        await until(lambda: min(map(rig.look_ups, accounts)) >= (2 if silent else 4))
         assert rig.drops() == {}
         assert rig.events == []
         assert not any(rig.scheduler.has_room(host.name) for host in world.hosts)
@@ -211,6 +212,27 @@ async def test_an_outage_of_the_directory_has_no_deadline_and_drops_nothing(
         await rig.idle()
         assert differences(world.emitted, rig.events) == []
         assert rig.drops() == {}
+
+
+async def test_the_last_time_out_of_an_outage_does_not_end_a_full_lane(world: World, tmp_path: Path) -> None:
+    """It looks like a failure of that account alone, as the directory has answered for others in the meantime."""
+    limits = replace(LIMITS, lane_events_max=2)
+    async with open_rig(world, tmp_path / "log", limits=limits, http_seconds=0.3) as rig:
+        world.directory.latency_seconds = math.inf
+        waiting, other = [world.create_account(host, announce=False) for host in world.hosts]
+        for _ in range(2):
+            world.commit(waiting)
+        rig.deliver()
+        await until(lambda: rig.look_ups(waiting) == 1)
+        world.directory.latency_seconds = 0.0
+        world.commit(other)
+        rig.deliver()
+        await until(lambda: rig.resolver.cached(other.did) is not None)
+        assert rig.look_ups(waiting) == 1
+        await rig.idle()
+        assert rig.drops() == {}
+        assert differences(world.emitted, rig.events) == []
+        assert rig.resolver.outcomes == {"found": 2, "IdentityFailure": 1}
 
 
 async def test_what_waits_at_shutdown_is_unfinished_and_comes_again(world: World, tmp_path: Path) -> None:
@@ -245,11 +267,9 @@ async def test_a_foreign_host_is_dropped_at_its_own_cost_while_the_real_one_flow
     account = world.create_account(home)
     await rig.known(account)
     before = rig.look_ups(account)
-    for _ in range(30):
-        for event in [event for event in world.emitted if event.did == account.did and event.kind != "#identity"]:
+    for _ in range(20):
+        for event in world.emitted[1:4]:
             world.emit(foreign, event.kind, frames.parse(event.message).payload, expect="drop")
-        if len(world.emitted) > 60:
-            break
     sent = foreign.last_seq
     rig.deliver()
     assert rig.scheduler.waiting_events == sent
@@ -294,7 +314,7 @@ async def test_a_migration_is_seen_by_one_look_up_and_the_old_host_has_no_say_af
     assert differences(world.emitted, rig.events) == []
 
 
-async def test_a_whole_migration_comes_out_in_order(rig: Rig) -> None:
+async def test_a_whole_migration_and_back_comes_out_in_order(rig: Rig) -> None:
     world = rig.world
     old, new = world.hosts
     account = world.create_account(old)
@@ -307,7 +327,12 @@ async def test_a_whole_migration_comes_out_in_order(rig: Rig) -> None:
     world.depart(account, old)
     rig.deliver()
     await rig.idle()
-    assert kinds(rig, account)[5:] == ["#account", "#identity", "#sync", "#commit"]
+    assert rig.drops() == {R.WRONG_HOST: 1}
+    world.migrate(account, old)
+    world.commit(account)
+    rig.deliver()
+    await rig.idle()
+    assert kinds(rig, account)[5:] == ["#account", "#identity", "#sync", "#commit"] * 2
     assert differences(world.emitted, rig.events) == []
     assert rig.drops() == {R.WRONG_HOST: 1}
 
@@ -338,13 +363,13 @@ async def test_bad_signatures_cost_at_most_the_accounts_budget(world: World, tmp
     async with open_rig(world, tmp_path / "log", limits=limits) as rig:
         account = world.create_account(world.hosts[0])
         await rig.known(account)
-        before = rig.look_ups(account) + 1  # the `#identity` of its creation was charged to nobody
+        before = rig.look_ups(account)
         for _ in range(8):
             forge(world, account)
             rig.deliver()
             await rig.idle()
         assert rig.drops() == {R.SIGNATURE_INVALID: 8}
-        assert rig.look_ups(account) <= before + 3
+        assert rig.look_ups(account) == before + 3
         world.commit(account)
         rig.deliver()
         await rig.idle()
@@ -487,15 +512,17 @@ async def test_a_random_life_with_a_failing_directory_loses_and_repeats_nothing(
         def caught_up(account: Account) -> bool:
             return rig.scheduler.waiting_events == 0 and rig.all_delivered
 
-        workload = Workload(world, weights={**EVERYTHING, "commit": 150, "large_commit": 0}, caught_up=caught_up)
-        for _ in range(60):
-            for _ in range(rng.randrange(1, 5)):
+        workload = Workload(world, weights=LIVELY, caught_up=caught_up)
+        for _ in range(80):
+            for _ in range(rng.randrange(1, 4)):
                 workload.step()
             rig.deliver()
-            await trio.sleep(rng.choice((0, 0.005)))
+            await trio.sleep(rng.choice((0, 0.02)))
             world.directory.failure = rng.choice((None, None, DOWN))
         world.directory.failure = None
         await rig.idle()
         await until(lambda: rig.log.reader.head >= world.expected.total())
         assert differences(world.emitted, rig.events, hidden=world.deleted) == []
         assert [rig.unfinished(host) for host in world.hosts] == [[], []]
+        assert workload.steps["rotate_key"]
+        assert workload.steps["migrate"]

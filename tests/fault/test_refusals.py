@@ -1,0 +1,67 @@
+"""What keeps a relay from starting: it says so in one line, and ends with status 1."""
+
+import os
+from pathlib import Path
+
+import httpx
+import trio
+
+from tests.e2e.relay_process import RELAY, RelayProcess, free_port
+
+_SECONDS = 20
+_NO_DIRECTORY = "http://127.0.0.1:1"
+
+
+async def refusal(data_dir: Path, *, firehose_port: int | None = None, http_port: int | None = None) -> str:
+    """Start a relay that must end by itself at once with status 1; returns the line that it says."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("RELAY_")}
+    variables |= {
+        "RELAY_DATA_DIR": str(data_dir),
+        "RELAY_FIREHOSE_BIND": f"127.0.0.1:{firehose_port or free_port()}",
+        "RELAY_HTTP_BIND": f"127.0.0.1:{http_port or free_port()}",
+        "RELAY_BOOTSTRAP": "",
+        "RELAY_PLC_URL": _NO_DIRECTORY,
+        "RELAY_ALLOW_PRIVATE_HOSTS": "true",
+    }
+    with trio.fail_after(_SECONDS):
+        ended = await trio.run_process(RELAY, env=variables, check=False, capture_stderr=True)
+    assert ended.returncode == 1
+    lines: list[str] = ended.stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+async def test_a_second_relay_and_damaged_data_are_refused(tmp_path: Path) -> None:
+    async with httpx.AsyncClient() as http:
+        relay = RelayProcess(command=RELAY, directory=tmp_path / "relay", plc=_NO_DIRECTORY, http=http)
+        data_dir = tmp_path / "relay" / "data"
+        await relay.start()
+        try:
+            assert await refusal(data_dir) == (
+                f"relay: cannot open {data_dir}/log: another process uses it: IO error: "
+                f"While lock file: {data_dir}/log/LOCK: Resource temporarily unavailable"
+            )
+            for ports in ({"firehose_port": relay.firehose_port}, {"http_port": relay.http_port}):
+                said = await refusal(tmp_path / "other", **ports)
+                assert said.endswith(f"cannot listen on 127.0.0.1:{next(iter(ports.values()))}: Address already in use")
+            await relay.terminate()
+            await relay.start()  # none of them did any harm
+            await relay.terminate()
+        finally:
+            await relay.kill()
+
+        current = data_dir / "log" / "CURRENT"
+        manifest = data_dir / "log" / current.read_text().strip()
+        for victim, damage in ((current, b"garbage\n"), (manifest, b""), (manifest, b"\x07" * 100), (current, None)):
+            intact = victim.read_bytes()
+            victim.unlink() if damage is None else victim.write_bytes(damage)
+            said = await refusal(data_dir)
+            assert said.startswith(f"relay: cannot open {data_dir}/log: Corruption: "), said
+            victim.write_bytes(intact)
+        await relay.start()
+        await relay.terminate()
+
+
+async def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert str(tmp_path / "file") in await refusal(tmp_path / "file")
