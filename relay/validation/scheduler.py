@@ -60,15 +60,20 @@ class LaneLimits:
 
 
 class _Lane:
-    """Events of one account from one host, waiting in order. `failed`: a look-up of this account failed."""
+    """Events of one account from one host, waiting in order.
 
-    __slots__ = ("did", "failed", "host", "overflow", "queue", "size")
+    `failed`: a look-up of this account failed. `covered`: how many of its first events were there when the last
+    successful look-up began, and so need none of their own.
+    """
+
+    __slots__ = ("covered", "did", "failed", "host", "overflow", "queue", "size")
 
     def __init__(self, host: str, did: str) -> None:
         self.host = host
         self.did = did
         self.queue: deque[Envelope] = deque()
         self.size = 0
+        self.covered = 0
         self.failed = False
         self.overflow = trio.Event()
 
@@ -234,6 +239,7 @@ class Scheduler:
     def _dequeue(self, lane: _Lane) -> None:
         was_full = self._is_full(lane)
         envelope = lane.queue.popleft()
+        lane.covered = max(0, lane.covered - 1)
         lane.size -= envelope.size
         self._waiting_bytes -= envelope.size
         self._waiting_events[lane.host] -= 1
@@ -288,9 +294,11 @@ class Scheduler:
             self._drop(envelope, judgement)
 
     async def _find_identity(self, lane: _Lane, envelope: Envelope, known: Identity | None) -> tuple[Identity, bool]:
-        """The account's identity, and whether it was fetched for this event."""
+        """The account's identity, and whether it was asked for after this event came."""
         if known is None:
             return await self._look_up(lane, self._resolver.resolve), True
+        if lane.covered:
+            return known, True
         if known.host != lane.host:
             if not self._may_refresh(lane):
                 return known, False
@@ -359,6 +367,7 @@ class Scheduler:
         delay = self._limits.retry_min_seconds
         while True:
             await trio.sleep(self._host_budget(lane.host).reserve(trio.current_time()))
+            waiting = len(lane.queue)
             try:
                 identity = await fetch(lane.did)
             except DirectoryUnavailable:
@@ -371,7 +380,7 @@ class Scheduler:
                 elif self._is_full(lane) or now - failing_since >= self._limits.unresolved_seconds:
                     raise _Unresolved(str(error)) from error
             else:
-                lane.failed = False
+                lane.failed, lane.covered = False, waiting
                 return identity
             # A full lane ends the wait only where it ends the lane.
             ended = lane.overflow if lane.failed else trio.Event()

@@ -176,11 +176,13 @@ async def open_network(
         for host in world.hosts:
             await network.serve(host)
         await network.start()
-        with trio.fail_after(SECONDS):
-            await network.crawl(*world.hosts)
-        yield network
-        with trio.fail_after(SECONDS):
-            await network.stop()
+        try:
+            with trio.fail_after(SECONDS):
+                await network.crawl(*world.hosts)
+            yield network
+        finally:
+            with trio.CancelScope(shield=True), trio.fail_after(SECONDS):
+                await network.stop()
         nursery.cancel_scope.cancel()
 
 

@@ -280,7 +280,13 @@ async def test_a_foreign_host_is_dropped_at_its_own_cost_while_the_real_one_flow
     assert rig.scheduler.waiting_events == sent
     await rig.idle()
     assert rig.drops() == {R.WRONG_HOST: sent}
-    assert before < rig.look_ups(account) <= before + LIMITS.account_refreshes_burst
+    assert rig.look_ups(account) == before + 1
+    for _ in range(20):
+        world.emit(foreign, "#account", frames.parse(world.emitted[1].message).payload, expect="drop")
+        rig.deliver()
+        await rig.idle()
+    assert rig.look_ups(account) == before + LIMITS.account_refreshes_burst
+    assert rig.drops() == {R.WRONG_HOST: sent + 20}
     assert differences(world.emitted, rig.events) == []
     assert rig.unfinished(foreign) == []
 
@@ -396,6 +402,28 @@ async def test_identity_refreshes_the_key_and_keeps_only_a_documented_handle(rig
     assert differences(world.emitted, rig.events) == []
     told = [event for event in rig.events if event.kind == "#identity"][-1]
     assert told.payload.get("handle") == ("renamed.test" if documented else None)
+
+
+async def test_one_look_up_serves_all_that_waited_for_it(rig: Rig) -> None:
+    """Good and bad, of the account's own host; what comes after it has begun needs another one."""
+    world = rig.world
+    account = world.create_account(world.hosts[0])
+    await rig.known(account)
+    before = rig.look_ups(account)
+    for number in range(5):
+        world.identity(account, handle=account.handle)
+        forge(world, account)
+        world.commit(account)
+        if number == 3:
+            rig.deliver()
+            assert rig.look_ups(account) == before
+            world.directory.latency_seconds = 0.05
+            await until(lambda: rig.look_ups(account) == before + 1)
+    rig.deliver()
+    await rig.idle()
+    assert rig.look_ups(account) == before + 2
+    assert rig.drops() == {R.SIGNATURE_INVALID: 5}
+    assert differences(world.emitted, rig.events) == []
 
 
 async def test_a_foreign_identity_passes_only_if_the_document_changed(rig: Rig) -> None:

@@ -1,7 +1,7 @@
 """A firehose consumer on a raw socket. A trio shell.
 
-Owns one subscription: the upgrade, reading whole messages, answering pings, how it ended. Keeps what it received and
-judges nothing: `verify.py` and `oracle.py` do.
+Owns one subscription: the upgrade, reading whole messages, answering pings and a close, how it ended. Keeps what it
+received and judges nothing: `verify.py` and `oracle.py` do.
 """
 
 import base64
@@ -41,6 +41,7 @@ class Consumer:
         self._gate = trio.Event()
         self._gate.set()
         self._parsed: list[Parsed] = []
+        self._sent_close = False
         self.messages: list[bytes] = []
         """Every message, in order (none of them with `keep=False`)."""
         self.texts: list[bytes] = []
@@ -105,6 +106,7 @@ class Consumer:
 
     async def close(self, code: int = 1000) -> None:
         """Send a close frame."""
+        self._sent_close = True
         await self.send_wire(ws.frame(ws.CLOSE, code.to_bytes(2, "big"), mask=ws.random_mask()))
 
     async def run(self, data: bytes) -> None:
@@ -141,6 +143,8 @@ class Consumer:
             self.pongs.append(frame.payload)
         elif frame.opcode == ws.CLOSE:
             self.closed = (int.from_bytes(frame.payload[:2], "big"), frame.payload[2:].decode())
+            if not self._sent_close:
+                await self.close(self.closed[0])
 
 
 @asynccontextmanager
