@@ -9,7 +9,7 @@ import click
 import trio
 
 from relay import config, service
-from relay.eventlog.store import StoreError
+from relay.eventlog.errors import StoreError
 from relay.version import VERSION
 
 

@@ -24,6 +24,7 @@ INTEGER_MIN = -(2**63)
 INTEGER_MAX = 2**63 - 1
 
 _LINK_TAG = 42
+_LINK_HEAD = b"\xd8\x2a"
 # Every tag that cbor2 6.2 would interpret by itself; all others reach the tag hook.
 _CBOR2_TAGS = (
     *(0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000),
@@ -81,6 +82,8 @@ def decode_sequence(data: bytes, count: int) -> Sequence[CborValue]:
 
     Raises InvalidCbor unless every one is strict DAG-CBOR within the limits.
     """
+    if data.count(_LINK_HEAD) > VALUES_MAX:  # before each becomes an object; byte strings may count in vain
+        raise InvalidCbor(f"more than {VALUES_MAX} links")
     stream = BytesIO(data)
     try:
         values = _check_model([_load(stream) for _ in range(count)])

@@ -31,6 +31,7 @@ SEQ_MAX = 2**53 - 1
 COMMIT_BLOCKS_BYTES_MAX = 2_000_000
 SYNC_BLOCKS_BYTES_MAX = 10_000
 OPS_MAX = 200
+STATUS_BYTES_MAX = 64  # the lexicon's words have at most 14; the relay stores what it is given
 ACTIONS = frozenset(("create", "update", "delete"))
 
 Payload = dict[str, CborValue]
@@ -258,11 +259,18 @@ def _account(seq: int, payload: Payload, head: bytes, tail: bytes) -> AccountEve
         seq=seq,
         did=_take_text(payload, "did", is_did),
         active=_take(payload, "active", bool),
-        status=_take_optional(payload, "status", str),
+        status=_status(payload),
         time=_take_text(payload, "time", is_datetime),
         head=head,
         tail=tail,
     )
+
+
+def _status(payload: Payload) -> str | None:
+    status = _take_optional(payload, "status", str)
+    if status is not None and len(status.encode()) > STATUS_BYTES_MAX:
+        raise InvalidEvent(f"status of over {STATUS_BYTES_MAX} bytes")
+    return status
 
 
 _BUILDERS: Final[Mapping[str, Callable[[int, Payload, bytes, bytes], RepoEvent]]] = MappingProxyType(

@@ -7,8 +7,9 @@ follows in the event's batch. Records not yet written are pinned, the others liv
 from cachetools import LRUCache
 
 from relay.eventlog import keys
+from relay.eventlog.errors import StoreError
 from relay.eventlog.records import AccountRecord
-from relay.eventlog.store import Store, StoreError
+from relay.eventlog.store import Store
 
 
 class Accounts:

@@ -67,4 +67,4 @@ class HostRows:
         """For the sequencer: living accounts of a host; a host that is not known (any more) counts nothing."""
         host = self._hosts.get(name)
         if host is not None:
-            host.accounts += change
+            host.accounts = max(0, host.accounts + change)

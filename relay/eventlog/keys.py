@@ -1,13 +1,16 @@
 """Byte layouts of every column family (DESIGN 5). Pure.
 
 Owns how keys and values become bytes and back. Bytes that don't decode here are our own corruption and raise
-`ValueError` or `struct.error`: that ends the process, it is never skipped.
+StoreError: that ends the process, it is never skipped.
 """
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum
-from typing import NamedTuple
+from functools import wraps
+from typing import NamedTuple, TypeVar
 
+from relay.eventlog.errors import StoreError
 from relay.eventlog.records import AccountRecord, HostRecord, HostStatus
 
 FORMAT_VERSION = 1
@@ -26,13 +29,29 @@ META_RETENTION_BYTES = b"retention_bytes"
 
 _U64 = struct.Struct(">Q")
 _EVENT_HEAD = struct.Struct(">QBH")  # time_us, kind, length of the DID
-_ACCOUNT_HEAD = struct.Struct(">QBBBBBBB")  # ordinal, upstream_active, six lengths
+_ACCOUNT_HEAD = struct.Struct(">QBHHHHHH")  # ordinal, upstream_active, six lengths
 _HOST_HEAD = struct.Struct(">BQI")  # status, last, accounts
 _COUNTERS = struct.Struct(">QQQ")
 _SEGMENT = struct.Struct(">QQQ")
 
 _SEGMENT_FAMILY = "events-"
 _STATUSES = tuple(HostStatus)
+
+
+_T = TypeVar("_T")
+
+
+def _decoder(decode: Callable[[bytes], _T]) -> Callable[[bytes], _T]:
+    """Bytes of ours that don't decode are corruption."""
+
+    @wraps(decode)
+    def checked(value: bytes) -> _T:
+        try:
+            return decode(value)
+        except (struct.error, ValueError, IndexError) as error:
+            raise StoreError(f"{decode.__name__}: corrupt row of {len(value)} bytes: {error}") from error
+
+    return checked
 
 
 class EventKind(IntEnum):
@@ -74,6 +93,7 @@ def u64(number: int) -> bytes:
     return _U64.pack(number)
 
 
+@_decoder
 def from_u64(key: bytes) -> int:
     """The number of such a key."""
     number: int = _U64.unpack(key)[0]
@@ -111,6 +131,7 @@ def encode_event_head(time_us: int, kind: int, did: bytes) -> bytes:
     return _EVENT_HEAD.pack(time_us, kind, len(did)) + did
 
 
+@_decoder
 def decode_event(value: bytes) -> EventRow:
     """An event row's parts."""
     time_us, kind, did_length = _EVENT_HEAD.unpack_from(value)
@@ -137,6 +158,7 @@ def encode_account(record: AccountRecord) -> bytes:
     return b"".join((head, host, local, upstream, rev, record.commit, record.data))
 
 
+@_decoder
 def decode_account(value: bytes) -> AccountRecord:
     """An accounts row's record."""
     ordinal, upstream_active, *lengths = _ACCOUNT_HEAD.unpack_from(value)
@@ -145,6 +167,8 @@ def decode_account(value: bytes) -> AccountRecord:
     for length in lengths:
         parts.append(value[at : at + length])
         at += length
+    if at != len(value):
+        raise ValueError("length")
     host, local, upstream, rev, commit, data = parts
     return AccountRecord(
         host=host.decode(),
@@ -164,6 +188,7 @@ def encode_host(record: HostRecord) -> bytes:
     return head + struct.pack(f">{len(record.unfinished)}Q", *record.unfinished)
 
 
+@_decoder
 def decode_host(value: bytes) -> HostRecord:
     """A hosts row's record."""
     status, last, accounts = _HOST_HEAD.unpack_from(value)
@@ -177,6 +202,7 @@ def encode_counters(counters: Counters) -> bytes:
     return _COUNTERS.pack(*counters)
 
 
+@_decoder
 def decode_counters(value: bytes) -> Counters:
     """The counters row's numbers."""
     return Counters(*_COUNTERS.unpack(value))
@@ -187,6 +213,7 @@ def encode_segment_size(size: SegmentSize) -> bytes:
     return _SEGMENT.pack(*size)
 
 
+@_decoder
 def decode_segment_size(value: bytes) -> SegmentSize:
     """A segment's meta row's numbers."""
     return SegmentSize(*_SEGMENT.unpack(value))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from relay.eventlog import keys
 from relay.eventlog.accounts import Accounts
+from relay.eventlog.errors import StoreError
 from relay.eventlog.hiding import Hidden
 from relay.eventlog.hosts import HostRows
 from relay.eventlog.keys import Counters
@@ -18,7 +19,7 @@ from relay.eventlog.reader import Reader
 from relay.eventlog.retention import Retention
 from relay.eventlog.segments import Segments
 from relay.eventlog.sequencer import Sequencer, SequencerLimits
-from relay.eventlog.store import Store, StoreError
+from relay.eventlog.store import Store
 from relay.eventlog.tail import Tail
 
 _RETENTION_SHARE_OF_DISK = 0.6

@@ -18,6 +18,7 @@ class Receipt(Enum):
     NEW = auto()
     REPLAYED = auto()
     OUT_OF_ORDER = auto()
+    RENUMBERED = auto()
 
 
 class HostProgress:
@@ -64,12 +65,14 @@ class HostProgress:
         """An event arrived. NEW must be answered by one `finish(seq, epoch)` later; the others must not.
 
         The first number of a connection may lie below the cursor that was asked for: then the host has started
-        its numbering again. (One equal to the cursor comes from a host with inclusive cursors.)
+        its numbering again, and what it has from there on is only got by connecting anew. (One equal to the
+        cursor comes from a host with inclusive cursors.)
         """
         previous = self._connection_seq
         if previous is None:
             if seq < self._requested:
                 self.forget()
+                return Receipt.RENUMBERED
         elif seq <= previous:
             return Receipt.OUT_OF_ORDER
         self._connection_seq = seq
@@ -78,8 +81,8 @@ class HostProgress:
             self.last = seq
             self._in_flight[seq] = None
             return Receipt.NEW
-        for gone in [missing for missing in self._missing if missing < seq]:
-            del self._missing[gone]
+        while self._missing and (oldest := next(iter(self._missing))) < seq:
+            del self._missing[oldest]  # passed by as well
         if seq in self._missing:
             del self._missing[seq]
             self._in_flight[seq] = None

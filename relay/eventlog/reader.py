@@ -5,9 +5,10 @@ head or below the oldest segment.
 """
 
 from relay.eventlog import keys
+from relay.eventlog.errors import StoreError
 from relay.eventlog.hiding import Hidden
 from relay.eventlog.segments import Segments
-from relay.eventlog.store import Store, StoreError
+from relay.eventlog.store import Store
 from relay.eventlog.tail import Segment, Tail
 
 _ROWS_MAX = 4096  # a run of hidden events must not hold the loop

@@ -29,6 +29,6 @@ class Retention:
         """Whether the oldest segment has to go. The newest one never does."""
         if len(segments.first_seqs) < 2:
             return False
-        oldest = segments.size(segments.oldest)
-        too_old = oldest.last_time_us and now_us - oldest.last_time_us >= self.hours * _US_PER_HOUR
-        return bool(too_old) or segments.total_bytes > self.bytes_max
+        # One without a size was dropped before, on a disk too full to note it down.
+        age_us = now_us - segments.size(segments.oldest).last_time_us
+        return age_us >= self.hours * _US_PER_HOUR or segments.total_bytes > self.bytes_max

@@ -17,13 +17,14 @@ import trio
 from relay.atproto.cbor import uint
 from relay.eventlog import keys
 from relay.eventlog.accounts import Accounts
+from relay.eventlog.errors import OutOfSpace
 from relay.eventlog.hiding import Hidden
 from relay.eventlog.hosts import HostRows
 from relay.eventlog.keys import Counters
 from relay.eventlog.records import AccountRecord, HostStatus
 from relay.eventlog.retention import Retention
 from relay.eventlog.segments import Segments
-from relay.eventlog.store import RESUME_BYTES, Family, OutOfSpace, Row, Store
+from relay.eventlog.store import RESUME_BYTES, Family, Row, Store
 from relay.eventlog.tail import Tail, TailRow
 from relay.eventlog.verdict import Accept, Drop, DropReason, Irregularity
 

@@ -22,6 +22,7 @@ from rocksdict import (
 )
 
 from relay.eventlog import keys
+from relay.eventlog.errors import OutOfSpace, StoreError
 
 _logger = logging.getLogger(__name__)
 
@@ -29,17 +30,6 @@ _MIB = 1 << 20
 _EVENTS_BUFFER_BYTES = 32 * _MIB
 # After a full disk RocksDB goes on by itself once so much is free: the largest write buffer of any family.
 RESUME_BYTES = _EVENTS_BUFFER_BYTES
-
-
-class StoreError(Exception):
-    """Our own storage failed or is not what it should be: the process must end."""
-
-
-class OutOfSpace(StoreError):
-    """The file system is full: nothing was written, and the same may be tried again.
-
-    Reads go on. RocksDB refuses every write from then on, until it finds `RESUME_BYTES` free; it looks every 5 s.
-    """
 
 
 class Family:

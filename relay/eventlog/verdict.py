@@ -38,6 +38,8 @@ class DropReason(StrEnum):
     BLOCK_MISSING = "block_missing"
     NEIGHBOUR_MISSING = "neighbour_missing"
     SYNC_STALE = "sync_stale"
+    # ours
+    INTERNAL_ERROR = "internal_error"
 
 
 class Irregularity(StrEnum):

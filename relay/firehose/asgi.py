@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import h11
 import trio
 
-from relay.eventlog.store import StoreError
+from relay.eventlog.errors import StoreError
 
 _log = logging.getLogger(__name__)
 

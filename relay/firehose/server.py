@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import h11
 import trio
 
-from relay.eventlog.store import StoreError
+from relay.eventlog.errors import StoreError
 from relay.firehose.asgi import AsgiApp, Exchange, next_event
 from relay.firehose.client_address import IpNetwork, client_address
 from relay.firehose.handshake import (

@@ -19,6 +19,7 @@ class Cause(StrEnum):
     NO_PONG = "no_pong"
     ERROR_FRAME = "error_frame"
     FUTURE_CURSOR = "future_cursor"
+    RENUMBERED = "renumbered"
     INTERNAL_ERROR = "internal_error"
 
 

@@ -12,6 +12,10 @@ _FINAL, _RESERVED, _CONTROL, _OPCODE = 0x80, 0x70, 0x08, 0x0F
 _TEXT, _BINARY, _CLOSE, _PONG = 1, 2, 8, 10
 
 
+# A full buffer of ordinary commits has about 60; one of empty messages 131,072, which took 0.4 s in one piece.
+FRAMES_PER_SLICE = 128
+
+
 class Messages(Protocol):
     """Where messages go, in their order."""
 
@@ -71,16 +75,22 @@ class Framer:
         return self.take(view, len(view))
 
     def take(self, view: memoryview, end: int) -> bytes:
-        """Deliver the messages in view[:end]; returns the first control frame in it, or b"" when all is used up.
+        """Deliver the messages in view[:end]; returns the first control frame in it, or b"" when all is used up, or
+        after `FRAMES_PER_SLICE` with what is left in `rest`.
 
         Nothing of the view is needed after.
         """
         at = 0
+        frames = 0
         while True:
             if self._fragment_left:
                 at = self._take_fragment(view, at, end)
             if end - at < 2 or self.stopped:
                 break
+            frames += 1
+            if frames > FRAMES_PER_SLICE:
+                self._keep(view, at, end)
+                return b""
             first = view[at]
             length = view[at + 1]
             body = at + 2

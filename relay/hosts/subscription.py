@@ -67,7 +67,7 @@ class Subscription:
         receipt = progress.receive(event.seq)
         if receipt is Receipt.NEW:
             return Envelope(event, Origin(self._host, event.seq, progress, progress.epoch), size)
-        return DropReason.SEQ_NOT_INCREASING if receipt is Receipt.OUT_OF_ORDER else None
+        return _refused(receipt)
 
     def _invalid(self, error: InvalidEvent) -> Outcome:
         """A broken event still moves the cursor, or it would be met again at every reconnection."""
@@ -77,11 +77,14 @@ class Subscription:
         if receipt is Receipt.NEW:
             origin = Origin(self._host, error.seq, self._progress, self._progress.epoch)
             return Drop(DropReason.INVALID_EVENT, str(error), origin)
-        return DropReason.SEQ_NOT_INCREASING if receipt is Receipt.OUT_OF_ORDER else None
+        return _refused(receipt)
 
     def _unknown(self, message: UnknownMessage) -> Outcome:
-        if message.seq is None or self._progress.receive(message.seq) is not Receipt.NEW:
+        if message.seq is None:
             return None
+        receipt = self._progress.receive(message.seq)
+        if receipt is not Receipt.NEW:
+            return _refused(receipt)
         self._progress.finish(message.seq, self._progress.epoch)
         return _CURSOR_MOVED
 
@@ -93,3 +96,13 @@ class Subscription:
             self._progress.forget()
             return Ended(Cause.FUTURE_CURSOR, detail)
         return Ended(Cause.ERROR_FRAME, detail)
+
+
+def _refused(receipt: Receipt) -> DropReason | Ended | None:
+    """What to do with a number that is not new."""
+    match receipt:
+        case Receipt.OUT_OF_ORDER:
+            return DropReason.SEQ_NOT_INCREASING
+        case Receipt.RENUMBERED:
+            return Ended(Cause.RENUMBERED, "numbers below the cursor: from its oldest event then")
+    return None

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import trio
 
+from relay.eventlog.errors import StoreError
 from relay.eventlog.records import HostStatus
-from relay.eventlog.store import StoreError
 from relay.hosts.backoff import Backoff
 from relay.hosts.connection import Connection, ConnectionParts, Traffic
 from relay.hosts.discovery import find_fault

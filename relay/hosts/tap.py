@@ -26,6 +26,9 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 _TLS_RECORD_BYTES = 16 * 1024
 _PING_FRAME = b"\x89\x80\x00\x00\x00\x00"  # empty, so that its mask hides nothing
 
+_SLOW_SLICE_SECONDS = 0.05
+_SLOW_SLICE_REST = 3.0
+
 
 class Receiver(Messages, Protocol):
     """Where a tap's messages go, and when they may. Only `wait_room` waits."""
@@ -136,18 +139,31 @@ class Tap(trio.abc.Stream):
         while not framer.stopped:
             if not self._receiver.has_room():
                 await self._pause()
-            elif framer.rest:
-                if control := framer.take_rest():
-                    return control
-            elif (end := await self._read()) == 0:
+                continue
+            end = 0
+            if not framer.rest and (end := await self._read()) == 0:
                 break
-            elif control := framer.take(self._view, end):
+            began = trio.current_time()
+            control = framer.take(self._view, end) if end else framer.take_rest()
+            await self._give_way(trio.current_time() - began)
+            if control:
                 return control
         if framer.violation is not None:
             self.failure = self.failure or Ended(Cause.WEBSOCKET_VIOLATION, framer.violation)
         return b""
 
     # reading
+
+    async def _give_way(self, spent_seconds: float) -> None:
+        """Let others run: between slices of one buffer, and for a while after a slice that took far too long.
+
+        Ordinary buffers take 10 ms. A message that is made to be slow can take a second; so a host gets no more
+        than a quarter of the loop that way.
+        """
+        if spent_seconds > _SLOW_SLICE_SECONDS:
+            await trio.sleep(_SLOW_SLICE_REST * spent_seconds)
+        elif self._framer.rest:
+            await trio.lowlevel.checkpoint()
 
     async def _pause(self) -> None:
         self.paused = True

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from relay.atproto.syntax import is_nsid
-from relay.eventlog.store import StoreError
+from relay.eventlog.errors import StoreError
 from relay.http import health
 from relay.http.admin import AdminEndpoints
 from relay.http.sync import SyncEndpoints

@@ -14,7 +14,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from relay.eventlog.store import StoreError
+from relay.eventlog.errors import StoreError
 
 HEAD_BYTES_MAX = 16_384
 

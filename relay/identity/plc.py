@@ -5,12 +5,12 @@ cache and does not read documents.
 
 A failure to connect and a refusal for load (429, or 503 with Retry-After) are the directory's. Any other answer
 than 200, 404 and 410, a time-out and a broken response are the directory's too, unless it lately gave a definitive
-answer for another DID, after this one began to fail: then they are this DID's own.
+answer for another DID, or says that it is healthy, after this one began to fail: then they are this DID's own.
 """
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -19,7 +19,6 @@ from cachetools import LRUCache
 
 from relay.identity.failure import DirectoryUnavailable, IdentityFailure, IdentityNotFound, InvalidIdentity
 from relay.identity.limits import DOCUMENT_BYTES_MAX, ResolverLimits
-from relay.identity.pace import Pace
 from relay.net.http_client import (
     BodyTooBig,
     HttpAddressRefused,
@@ -29,10 +28,12 @@ from relay.net.http_client import (
     HttpUnreachable,
     Response,
 )
+from relay.net.token_bucket import TokenBucket
 
 _DID = re.compile(r"did:plc:[a-z2-7]{24}")
 _FAILING_DIDS_MAX = 10_000
 _ANSWERED_LATELY_SECONDS = 60.0
+_HEALTH_SPACING_SECONDS = 5.0
 
 
 class PlcDirectory:
@@ -43,9 +44,10 @@ class PlcDirectory:
         self._http = http
         self._limits = limits
         self._slots = trio.CapacityLimiter(limits.directory_concurrency)
-        self._pace = Pace(per_second=limits.directory_per_second, burst=limits.directory_burst)
+        self._pace = TokenBucket(per_second=limits.directory_per_second, burst=limits.directory_burst)
         self._paused_until = float("-inf")
         self._answered_at = float("-inf")
+        self._health_asked_at = float("-inf")
         self._failing_since: LRUCache[str, float] = LRUCache(_FAILING_DIDS_MAX)
 
     @asynccontextmanager
@@ -66,7 +68,7 @@ class PlcDirectory:
 
     def _idle_seconds(self) -> float:
         now = trio.current_time()
-        return max(self._pace.idle_seconds(now), self._paused_until - now)
+        return max(self._pace.seconds_until(now, self._limits.directory_burst / 2), self._paused_until - now)
 
     def _check_pause(self) -> None:
         pause = self._paused_until - trio.current_time()
@@ -83,7 +85,7 @@ class PlcDirectory:
         except (HttpUnreachable, HttpNameNotFound, HttpAddressRefused) as error:
             raise DirectoryUnavailable(str(error)) from error
         except HttpError as error:
-            raise self._failure(did, began, str(error)) from error
+            raise await self._failure(did, began, str(error)) from error
         match response.status:
             case 200:
                 self._answered(did)
@@ -92,18 +94,32 @@ class PlcDirectory:
                 self._answered(did)
                 raise IdentityNotFound(f"the directory answered {response.status} for {did}")
         self._pause_if_asked(response)
-        raise self._failure(did, began, f"the directory answered {response.status} for {did}")
+        raise await self._failure(did, began, f"the directory answered {response.status} for {did}")
 
     def _answered(self, did: str) -> None:
         self._answered_at = trio.current_time()
         self._failing_since.pop(did, None)
 
-    def _failure(self, did: str, began: float, reason: str) -> IdentityFailure | DirectoryUnavailable:
+    async def _failure(self, did: str, began: float, reason: str) -> IdentityFailure | DirectoryUnavailable:
         """What a failure that may pass means; see above."""
         since = self._failing_since.setdefault(did, began)
-        if self._answered_at > max(since, trio.current_time() - _ANSWERED_LATELY_SECONDS):
-            return IdentityFailure(reason)
-        return DirectoryUnavailable(reason)
+        if not self._has_answered(since) and began > since:  # not the first: nobody else may be asking just now
+            await self._ask_health()
+        return IdentityFailure(reason) if self._has_answered(since) else DirectoryUnavailable(reason)
+
+    def _has_answered(self, since: float) -> bool:
+        return self._answered_at > max(since, trio.current_time() - _ANSWERED_LATELY_SECONDS)
+
+    async def _ask_health(self) -> None:
+        """A healthy directory fails at that one DID alone. Asked for many DIDs, one question serves all."""
+        now = trio.current_time()
+        if now - self._health_asked_at < _HEALTH_SPACING_SECONDS:
+            return
+        self._health_asked_at = now
+        with suppress(HttpError):
+            response = await self._http.get(f"{self._url}/_health", body_bytes_max=DOCUMENT_BYTES_MAX)
+            if response.status == 200:
+                self._answered_at = trio.current_time()
 
     def _pause_if_asked(self, response: Response) -> None:
         """Raises DirectoryUnavailable, and from every `turn` until the pause is over."""

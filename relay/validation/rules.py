@@ -210,7 +210,7 @@ def judge_identity(
         did=event.did,
         head=head,
         tail=tail,
-        account=record or AccountRecord(host=home),
+        account=record or AccountRecord(host=origin.host if home == origin.host else ""),
         origin=origin,
     )
 

@@ -11,10 +11,12 @@ import orjson
 import trio
 from cachetools import TTLCache
 
+from relay.atproto.frames import STATUS_BYTES_MAX
 from relay.net import hostname
 from relay.net.http_client import HttpClient, HttpError
 
 _BODY_BYTES_MAX = 16 * 1024
+_FAILURE_SECONDS = 5.0  # no answer is no fact: asked again soon, though not for every event
 _METHOD = "com.atproto.sync.getRepoStatus"
 
 
@@ -32,16 +34,20 @@ class StatusChecker:
     def __init__(self, *, http: HttpClient, allow_private: bool, memory_seconds: float, entries_max: int) -> None:
         self._http = http
         self._allow_private = allow_private
-        self._answers: TTLCache[tuple[str, str], HostingStatus | None] = TTLCache(
-            entries_max, memory_seconds, timer=trio.current_time
-        )
+        self._answers: TTLCache[tuple[str, str], HostingStatus | None]
+        self._answers = TTLCache(entries_max, memory_seconds, timer=trio.current_time)
+        self._failures: TTLCache[tuple[str, str], HostingStatus | None]
+        self._failures = TTLCache(entries_max, min(memory_seconds, _FAILURE_SECONDS), timer=trio.current_time)
 
     async def check(self, host: str, did: str) -> HostingStatus | None:
         """The host's answer; None when it gave no usable one. An active answer is not remembered: it is acted on."""
-        if (host, did) in self._answers:
-            return self._answers[host, did]
+        for memory in (self._answers, self._failures):
+            if (host, did) in memory:
+                return memory[host, did]
         answer = await self._ask(host, did)
-        if answer is None or not answer.active:
+        if answer is None:
+            self._failures[host, did] = None
+        elif not answer.active:
             self._answers[host, did] = answer
         return answer
 
@@ -55,4 +61,6 @@ class StatusChecker:
         if not isinstance(document, dict) or document.get("did") != did or not isinstance(document.get("active"), bool):
             return None
         status = document.get("status")
-        return HostingStatus(document["active"], status if isinstance(status, str) else "")
+        if not isinstance(status, str) or len(status.encode()) > STATUS_BYTES_MAX:
+            status = ""
+        return HostingStatus(document["active"], status)

@@ -11,12 +11,12 @@ import trio
 
 from relay.atproto.cbor import uint
 from relay.eventlog import keys
+from relay.eventlog.errors import StoreError
 from relay.eventlog.keys import EventKind
 from relay.eventlog.log import EventLog, LogSettings, open_log
 from relay.eventlog.reader import CursorGone
 from relay.eventlog.records import AccountRecord, HostStatus
 from relay.eventlog.sequencer import SequencerLimits
-from relay.eventlog.store import StoreError
 from relay.eventlog.verdict import Accept, Drop, DropReason, Origin
 
 LIMITS = SequencerLimits(sync_interval_seconds=0.0005, cursor_interval_seconds=0.01)

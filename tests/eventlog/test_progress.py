@@ -31,8 +31,10 @@ def test_a_host_with_inclusive_cursors_repeats_one_event_and_keeps_its_numbering
 def test_numbers_below_the_cursor_mean_a_new_numbering() -> None:
     progress = HostProgress(last=700)
     progress.connect()
-    assert progress.receive(1) is Receipt.NEW
-    assert progress.last == 1
+    assert progress.receive(51) is Receipt.RENUMBERED
+    assert progress.connect() == 0  # and so the 50 before it are asked for
+    assert [progress.receive(seq) for seq in (1, 51)] == [Receipt.NEW, Receipt.NEW]
+    assert progress.last == 51
 
 
 def test_old_events_in_flight_do_not_finish_new_numbers() -> None:

@@ -5,7 +5,7 @@ Owns the pace: life goes on in bursts that the relay is given time to follow, so
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -82,7 +82,9 @@ class Life:
 
 
 @asynccontextmanager
-async def begun_life(*, seed: int, hosts: int, accounts: int, directory: Path) -> AsyncIterator[Life]:
+async def begun_life(
+    *, seed: int, hosts: int, accounts: int, directory: Path, flags: Sequence[str] = ()
+) -> AsyncIterator[Life]:
     """A life that has begun: all hosts are followed, the accounts exist, nothing else has happened yet.
 
     The world's clock is an hour behind, because it may run ahead of time: revs must not lie in the future.
@@ -90,7 +92,7 @@ async def begun_life(*, seed: int, hosts: int, accounts: int, directory: Path) -
     world = await World.open(seed=seed, hosts=hosts, now_microseconds=time.time_ns() // 1000 - _HOUR_US)
     async with trio.open_nursery() as nursery, httpx.AsyncClient() as http:
         await nursery.start(world.serve)
-        relay = Victim(command=COMMAND, directory=directory, plc=world.directory.url, http=http)
+        relay = Victim(command=(*COMMAND, *flags), directory=directory, plc=world.directory.url, http=http)
         try:
             await relay.start()
             for host in world.hosts:

@@ -20,19 +20,21 @@ class SmallDisk:
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 
-    def fill(self, *, leave_bytes: int = 0) -> None:
-        """Take all the space but `leave_bytes`."""
-        with self._filler.open("ab") as file:
-            size = file.tell() + self.free_bytes - leave_bytes
-            os.posix_fallocate(file.fileno(), 0, size)
-            while not leave_bytes:
+    def fill(self) -> None:
+        """Take all the space there is, whoever else is writing."""
+        with self._filler.open("ab", buffering=0) as file:
+            for piece_bytes in (1 << 20, 1 << 12, 1):
                 try:
-                    file.write(bytes(1 << 16))
-                    file.flush()
+                    while True:
+                        file.write(bytes(piece_bytes))
                 except OSError as error:
                     if error.errno != errno.ENOSPC:
                         raise
-                    break
+
+    def fill_but(self, bytes_left: int) -> None:
+        """Take all the space but so much; nobody else may be writing."""
+        with self._filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, self.free_bytes - bytes_left)
 
     def empty(self) -> None:
         """Give the space back."""

@@ -1,24 +1,13 @@
 """A full disk stops ingest and nothing else; with space the numbering goes on where it was (DESIGN 5)."""
 
-import itertools
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
-from relay.atproto.cbor import uint
-from relay.eventlog import keys
-from relay.eventlog.keys import EventKind
-from relay.eventlog.log import EventLog, LogSettings, open_log
-from relay.eventlog.records import AccountRecord
-from relay.eventlog.sequencer import SequencerLimits
-from relay.eventlog.verdict import Accept
 from tests.fault.life import begun_life
-from tests.fault.small_disk import SmallDisk, may_mount, mounted
+from tests.fault.small_disk import may_mount, mounted
 from tests.fault.victim import Victim
 from tests.world.consumer import open_consumer
 
@@ -40,8 +29,8 @@ async def said(relay: Victim, text: str) -> None:
 
 async def test_a_full_disk_stops_ingest_and_nothing_else(tmp_path: Path, disk_path: Path) -> None:
     with mounted(disk_path, size_bytes=_DISK_BYTES) as disk, trio.fail_after(60):
-        directory = disk_path / "relay"
-        async with begun_life(seed=51, hosts=3, accounts=60, directory=directory) as life:
+        flags = ("--data-dir", str(disk_path / "data"))
+        async with begun_life(seed=51, hosts=3, accounts=60, directory=tmp_path / "relay", flags=flags) as life:
             relay, watch = life.relay, life.watch
             await life.until(400)
             await watch.complete()
@@ -74,7 +63,8 @@ async def test_a_full_disk_stops_ingest_and_nothing_else(tmp_path: Path, disk_pa
 @pytest.mark.long
 async def test_a_relay_stops_and_dies_on_a_full_disk_and_comes_back(tmp_path: Path, disk_path: Path) -> None:
     with mounted(disk_path, size_bytes=_DISK_BYTES) as disk, trio.fail_after(120):
-        async with begun_life(seed=52, hosts=3, accounts=60, directory=disk_path / "relay") as life:
+        flags = ("--data-dir", str(disk_path / "data"))
+        async with begun_life(seed=52, hosts=3, accounts=60, directory=tmp_path / "relay", flags=flags) as life:
             relay = life.relay
             for number, end in enumerate((relay.terminate, relay.kill_hard), 1):
                 await life.until(400 * number)

@@ -9,6 +9,7 @@ import trio
 from tests.fault.life import Life, begun_life
 
 _BURST_STEPS = 300
+_UNSENT_STEPS = 10
 _UNHEARD_STEPS = 40
 
 
@@ -28,6 +29,7 @@ async def live_through_kills(life: Life, *, events: int, kills: int, rng: random
     for number, moment in enumerate(moments):
         await life.until(moment)
         await in_the_middle(life, rng, published=number % 2 == 0)
+        life.burst(_UNSENT_STEPS)
         await life.relay.kill_hard()
         emitted, seen = len(life.world.emitted), len(life.watch.events)
         last_seqs = [host.last_seq for host in life.world.hosts]

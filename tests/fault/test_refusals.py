@@ -1,4 +1,4 @@
-"""What keeps a relay from starting: it says so in one line, and ends with status 1."""
+"""What a relay does not start with, or go on with: it says so in one line, and ends with status 1."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,8 @@ import httpx
 import trio
 
 from tests.e2e.relay_process import RELAY, RelayProcess, free_port
+from tests.fault.life import begun_life
+from tests.world.consumer import open_consumer
 
 _SECONDS = 20
 _NO_DIRECTORY = "http://127.0.0.1:1"
@@ -45,23 +47,41 @@ async def test_a_second_relay_and_damaged_data_are_refused(tmp_path: Path) -> No
                 said = await refusal(tmp_path / "other", **ports)
                 assert said.endswith(f"cannot listen on 127.0.0.1:{next(iter(ports.values()))}: Address already in use")
             await relay.terminate()
-            await relay.start()  # none of them did any harm
-            await relay.terminate()
         finally:
             await relay.kill()
 
         current = data_dir / "log" / "CURRENT"
         manifest = data_dir / "log" / current.read_text().strip()
-        for victim, damage in ((current, b"garbage\n"), (manifest, b""), (manifest, b"\x07" * 100), (current, None)):
+        for victim, damage in ((current, b"garbage\n"), (manifest, b"\x07" * 100), (current, None)):
             intact = victim.read_bytes()
             victim.unlink() if damage is None else victim.write_bytes(damage)
             said = await refusal(data_dir)
             assert said.startswith(f"relay: cannot open {data_dir}/log: Corruption: "), said
             victim.write_bytes(intact)
-        await relay.start()
+        await relay.start()  # none of all that did any harm
         await relay.terminate()
 
 
 async def test_a_data_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert str(tmp_path / "file") in await refusal(tmp_path / "file")
+
+
+async def test_an_unreadable_event_ends_the_process(tmp_path: Path) -> None:
+    """Nothing may be passed over in silence: not even what the disk has lost."""
+    async with begun_life(seed=61, hosts=1, accounts=10, directory=tmp_path / "relay") as life:
+        with trio.fail_after(_SECONDS):
+            await life.until(300)
+            await life.watch.complete()
+            await life.relay.terminate()
+            tables = (tmp_path / "relay" / "data" / "log").glob("*.sst")
+            largest = max(tables, key=lambda path: path.stat().st_size)
+            data = largest.read_bytes()
+            middle = len(data) // 2
+            largest.write_bytes(data[:middle] + bytes(64) + data[middle + 64 :])
+            await life.relay.start()
+            async with open_consumer(life.relay.firehose_port, cursor=0) as consumer:
+                assert await life.relay.ended() == 1
+                await consumer.finished()
+                assert 0 < consumer.last_seq < 300
+            assert life.relay.log().splitlines()[-1].startswith("relay: read: Corruption: ")

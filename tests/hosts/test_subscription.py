@@ -95,9 +95,13 @@ def test_a_host_with_inclusive_cursors_is_no_fault() -> None:
 def test_a_host_that_starts_its_numbering_again_is_followed() -> None:
     """The first number of a connection below the cursor: everything known of its numbers is void."""
     subscription, progress = begun(1000)
-    assert seqs(script(subscription, [identity(1), identity(2)])) == [1, 2]
-    assert progress.last == 2
+    assert subscription.receive(identity(51)) == Ended(
+        Cause.RENUMBERED, "numbers below the cursor: from its oldest event then"
+    )
     assert progress.epoch == 1
+    assert subscription.begin() == 0  # what came before 51 is asked for too
+    assert seqs(script(subscription, [identity(1), identity(51)])) == [1, 51]
+    assert progress.last == 51
 
 
 @pytest.mark.parametrize(

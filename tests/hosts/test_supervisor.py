@@ -7,8 +7,8 @@ import pytest
 import trio
 
 from relay.atproto import frames
+from relay.eventlog.errors import StoreError
 from relay.eventlog.records import HostRecord, HostStatus
-from relay.eventlog.store import StoreError
 from relay.hosts.ended import Cause
 from relay.hosts.supervisor import CrawlRefused, HostStatistics
 from relay.net.hostname import parse

@@ -2,8 +2,8 @@
 
 from bisect import bisect_right
 
+from relay.eventlog.errors import StoreError
 from relay.eventlog.records import AccountRecord, HostRecord
-from relay.eventlog.store import StoreError
 from relay.http.xrpc import XrpcError
 
 COMMIT = bytes.fromhex("01711220") + bytes(range(32))

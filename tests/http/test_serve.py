@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from relay.eventlog.store import StoreError
+from relay.eventlog.errors import StoreError
 from relay.http.xrpc import BODY_BYTES_MAX
 from tests.http.conftest import Port, serving
 

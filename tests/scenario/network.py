@@ -22,7 +22,7 @@ from tests.world.oracle import differences
 from tests.world.pds import FakeHost
 
 ADMIN = ("admin", "scenario")
-SECONDS = 20
+SECONDS = 10
 _SHORT_TIMES = {
     "RELAY_RECONNECT_MIN_SECONDS": "0.02",
     "RELAY_RECONNECT_MAX_SECONDS": "0.1",
@@ -132,7 +132,16 @@ class Network:
 
         with trio.move_on_after(SECONDS):
             await until(reached)
-        assert counted == expected
+        assert counted == expected, counted
+
+    async def sequenced(self) -> None:
+        """Returns once as many events as were emitted are in the log."""
+
+        async def reached() -> bool:
+            return (await self.metrics())["relay_head_seq"] >= len(self.world.emitted)
+
+        with trio.fail_after(SECONDS):
+            await until(reached)
 
     # consumers
 
@@ -147,7 +156,8 @@ class Network:
         """Returns once as many events as must come out have come to a consumer; they must be the right ones."""
         with trio.move_on_after(SECONDS):
             await consumer.received(sum(event.expect == "pass" for event in self.world.emitted))
-        assert differences(self.world.emitted, consumer.events) == []
+        wrong = differences(self.world.emitted, consumer.events)
+        assert not wrong, wrong
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
@@ -163,11 +173,9 @@ async def until_caught_up(consumer: Consumer, head: int) -> None:
 
 
 @asynccontextmanager
-async def open_network(
-    directory: Path, *, hosts: int = 1, seed: int = 5, **settings: str
-) -> AsyncIterator[Network]:
+async def open_network(directory: Path, *, hosts: int = 1, seed: int = 5, **settings: str) -> AsyncIterator[Network]:
     """A served world and a started relay that follows its hosts; `settings` are relay settings in lower case."""
-    world = await World.open(seed=seed, hosts=hosts, now_microseconds=time.time_ns() // 1000 - 3_600_000_000)
+    world = await World.open(seed=seed, hosts=hosts, now_microseconds=time.time_ns() // 1000)
     variables = world.relay_environment(str(directory / "data")) | _SHORT_TIMES
     variables |= {f"RELAY_{name.upper()}": value for name, value in settings.items()}
     async with httpx.AsyncClient(trust_env=False) as http, trio.open_nursery() as nursery:

@@ -123,5 +123,7 @@ async def scenario(world: World, relay: RelayProcess) -> None:
         world.commit(accounts[0])
         with trio.fail_after(_SECONDS):
             await consumer.received(len(world.emitted))
+            for host in world.hosts:
+                await host.asked(2)
         assert not differences(world.emitted, consumer.events)
         assert [len(host.cursors) for host in world.hosts] == [2, 2]

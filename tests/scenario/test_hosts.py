@@ -12,7 +12,7 @@ from tests.world import frames, websocket
 from tests.world.consumer import open_consumer
 from tests.world.event_log import EventLog
 from tests.world.exchange import Response, error_response, json_response
-from tests.world.pds import CutAfter, Fault, FakeHost, NeverAnswer, Refuse, Slow
+from tests.world.pds import CutAfter, FakeHost, Fault, NeverAnswer, Refuse, Slow
 
 R = DropReason
 
@@ -173,7 +173,7 @@ async def test_numbers_that_go_back_on_one_connection_are_dropped(network: Netwo
 
 async def test_a_host_that_is_down_for_a_while_and_a_relay_restarted_meanwhile(network: Network) -> None:
     world = network.world
-    away, there = world.hosts
+    away = world.hosts[0]
     accounts = [world.create_account(host) for host in world.hosts]
     async with open_consumer(network.firehose_port, cursor=0) as consumer:
         await network.settled(consumer)
@@ -227,16 +227,16 @@ REFUSALS = [
 @pytest.mark.parametrize("admin", [False, True])
 async def test_what_cannot_be_crawled(network: Network, admin: bool) -> None:
     path = "/admin/pds/requestCrawl" if admin else "/xrpc/com.atproto.sync.requestCrawl"
-    options = {"auth": ADMIN} if admin else {}
+    auth = ADMIN if admin else None
     for text, status, error in REFUSALS:
-        answer = await network.post(path, {"hostname": text}, **options)
+        answer = await network.post(path, {"hostname": text}, auth=auth)
         assert (answer.status_code, answer.json()["error"]) == (status, error), text
     stranger = await FakeHost.open()
     await network.serve(stranger)
     method = "com.atproto.server.describeServer"
     for broken in (error_response(501, "MethodNotImplemented"), Response(200, b"<html>"), json_response(200, [])):
         stranger.answers[method] = broken
-        answer = await network.post(path, {"hostname": stranger.name}, **options)
+        answer = await network.post(path, {"hostname": stranger.name}, auth=auth)
         assert (answer.status_code, answer.json()["error"]) == (400, "HostNotFound")
     assert stranger.cursors == []
     hosts = (await network.query("listHosts")).json()["hosts"]
@@ -291,5 +291,3 @@ async def test_a_request_to_crawl_wakes_a_host_that_waits_out_its_backoff(tmp_pa
         await network.post("/xrpc/com.atproto.sync.requestCrawl", {"hostname": home.name})
         with trio.fail_after(SECONDS):
             await home.connected()
-
-

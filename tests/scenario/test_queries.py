@@ -1,6 +1,5 @@
 """What the relay answers about a network that lived, on both ports, to people, crawlers and the operator."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -45,12 +44,10 @@ class Lived:
 
 
 @pytest.fixture
-async def lived(network: Network) -> AsyncIterator[Lived]:
+async def lived(network: Network) -> Lived:
     lived = Lived(network)
-    async with open_consumer(network.firehose_port, cursor=0) as consumer:
-        with trio.fail_after(SECONDS):
-            await consumer.received(len(network.world.emitted))
-    yield lived
+    await network.sequenced()
+    return lived
 
 
 def refused(answer: httpx.Response) -> tuple[int, str]:
@@ -68,10 +65,9 @@ async def test_accounts_by_name(lived: Lived) -> None:
             latest = await query("getLatestCommit", did=account.did)
             assert latest.json() == {"cid": cid_text(head.commit), "rev": head.rev}
             redirect = await query("getRepo", did=account.did)
-            target = f"{account.host.endpoint}/xrpc/com.atproto.sync.getRepo?did={account.did}"
-            followed = await lived.network.http.get(redirect.headers["location"].replace("localhost", "127.0.0.1"))
             assert redirect.status_code == 302
-            assert httpx.URL(redirect.headers["location"]) == httpx.URL(target.replace(":", "%3A", 0))
+            assert redirect.headers["location"].startswith(f"{account.host.endpoint}/xrpc/com.atproto.sync.getRepo?")
+            followed = await lived.network.http.get(redirect.headers["location"])
             assert followed.content == account.repo.export()
         else:
             assert told == {"did": account.did, "active": False, "status": status}
@@ -84,23 +80,31 @@ async def test_accounts_by_name(lived: Lived) -> None:
     assert refused(await query("getRepoStatus")) == (400, "InvalidRequest")
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 500])
-async def test_all_accounts_page_by_page(lived: Lived, limit: int) -> None:
-    repos: list[dict[str, object]] = []
+async def test_all_accounts_page_by_page(lived: Lived) -> None:
+    for limit in (1, 2, 3, 500):
+        pages = await read_pages(lived, limit)
+        lively = [any(repo["active"] for repo in repos) for repos in pages]
+        assert lively == sorted(lively, reverse=True), "a crawler takes a page without active accounts for the end"
+        repos = [repo for page in pages for repo in page]
+        told = {str(repo["did"]): (repo["active"], repo.get("status")) for repo in repos}
+        assert len(told) == len(repos) == 5
+        assert told == {account.did: (status is None, status) for account, status in lived.standings}
+        heads = {account.did: account.repo.head for account, _ in lived.standings}
+        for repo in repos:
+            head = heads[str(repo["did"])]
+            assert head is not None
+            assert (repo["head"], repo["rev"]) == (cid_text(head.commit), head.rev)
+
+
+async def read_pages(lived: Lived, limit: int) -> list[list[dict[str, object]]]:
+    """`listRepos` to its end."""
+    pages: list[list[dict[str, object]]] = []
     cursor = "0"
     while cursor:
         page = (await lived.network.query("listRepos", limit=limit, cursor=cursor)).json()
-        assert any(repo["active"] for repo in page["repos"]), "a crawler would take this page for the end"
-        repos += page["repos"]
+        pages.append(page["repos"])
         cursor = page.get("cursor", "")
-    told = {str(repo["did"]): (repo["active"], repo.get("status")) for repo in repos}
-    assert len(told) == len(repos) == 5
-    assert told == {account.did: (status is None, status) for account, status in lived.standings}
-    heads = {account.did: account.repo.head for account, _ in lived.standings}
-    for repo in repos:
-        head = heads[str(repo["did"])]
-        assert head is not None
-        assert (repo["head"], repo["rev"]) == (cid_text(head.commit), head.rev)
+    return pages
 
 
 async def test_hosts(lived: Lived) -> None:
@@ -148,19 +152,19 @@ async def test_browsers_of_any_origin_may_ask_but_not_administer(network: Networ
         assert all("atproto-relay" in answer.headers["server"] for answer in answers)
         for private in ("/admin/hosts", "/metrics"):
             refusal = await network.http.options(url + private, headers=asking)
-            assert refusal.status_code >= 400 or port == network.firehose_port
+            assert refusal.status_code in (400, 401, 404)
             assert "access-control-allow-origin" not in refusal.headers
 
 
 ADMIN_PATHS = ["/admin/hosts", "/admin/consumers/list"]
 
 
-@pytest.mark.parametrize("auth", [None, ("admin", "wrong"), ("root", ADMIN[1]), ("admin", "")])
-async def test_admin_needs_the_password(network: Network, auth: tuple[str, str] | None) -> None:
-    answers = [await network.get(path, auth=auth) for path in ADMIN_PATHS]
-    answers.append(await network.post("/admin/pds/requestCrawl", {"hostname": "localhost:1"}, auth=auth))
-    assert {refused(answer) for answer in answers} == {(401, "AuthenticationRequired")}
-    assert all("basic" in answer.headers["www-authenticate"].lower() for answer in answers)
+async def test_admin_needs_the_password(network: Network) -> None:
+    for auth in (None, ("admin", "wrong"), ("root", ADMIN[1]), ("admin", "")):
+        answers = [await network.get(path, auth=auth) for path in ADMIN_PATHS]
+        answers.append(await network.post("/admin/pds/requestCrawl", {"hostname": "localhost:1"}, auth=auth))
+        assert {refused(answer) for answer in answers} == {(401, "AuthenticationRequired")}
+        assert all("basic" in answer.headers["www-authenticate"].lower() for answer in answers)
 
 
 async def test_admin_and_metrics_are_not_on_the_firehose_port(network: Network) -> None:

@@ -26,15 +26,18 @@ from relay.identity.web import WebHosts
 from relay.net.dial import Dialer
 from relay.net.http_client import HttpClient
 from relay.validation.envelope import Envelope
+from relay.validation.lanes import LaneLimits
+from relay.validation.lookups import LookUpLimits
 from relay.validation.rules import Validation
-from relay.validation.scheduler import LaneLimits, Scheduler
+from relay.validation.scheduler import Scheduler
 from relay.validation.status import StatusChecker
 from tests.world import websocket as ws
 from tests.world.frames import Parsed, parse
 from tests.world.network import Account, Emitted, World
 from tests.world.pds import FakeHost
 
-LIMITS = LaneLimits(unresolved_seconds=60.0, retry_min_seconds=0.01, retry_max_seconds=0.02)
+LANES = LaneLimits()
+LIMITS = LookUpLimits(unresolved_seconds=60.0, retry_min_seconds=0.01, retry_max_seconds=0.02)
 RESOLVING = ResolverLimits(look_up_spacing_seconds=0.005, pause_seconds=0.02, absent_seconds=0.02)
 STATUS = "/xrpc/com.atproto.sync.getRepoStatus"
 _SECONDS = 10
@@ -141,7 +144,8 @@ async def open_rig(
     world: World,
     path: Path,
     *,
-    limits: LaneLimits = LIMITS,
+    lanes: LaneLimits = LANES,
+    limits: LookUpLimits = LIMITS,
     mode: Validation = Validation.STRICT,
     http_seconds: float = 5.0,
 ) -> AsyncIterator[Rig]:
@@ -162,7 +166,8 @@ async def open_rig(
         sequencer=log.sequencer,
         status_checker=StatusChecker(http=http, allow_private=True, memory_seconds=300.0, entries_max=100),
         mode=mode,
-        limits=limits,
+        lane_limits=lanes,
+        look_up_limits=limits,
         now_us=now_us,
     )
     try:

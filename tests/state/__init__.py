@@ -1,0 +1,1 @@
+"""Tests of relay.state: one suite on both engines."""
