@@ -7,6 +7,7 @@ logic of its own beyond handing one stage's results to the next.
 import gc
 import logging
 import random
+import resource
 import signal
 import socket
 import sys
@@ -54,6 +55,7 @@ from relay.version import USER_AGENT, VERSION
 _logger = logging.getLogger(__name__)
 
 _IDENTITY_CACHE_ENTRIES_MAX = 200_000
+_OPEN_FILES_MIN = 16_384  # 2,800 hosts, 1,000 consumers, as many requests, RocksDB's files, and some to spare
 _HTTP_GRACEFUL_SECONDS = 5.0
 _DRAIN_SECONDS = 5.0
 
@@ -75,6 +77,7 @@ async def serve(settings: Settings, unknown_variables: Iterable[str]) -> None:
         OSError: a port can't be bound.
     """
     logs.configure(level=settings.log_level, stream=sys.stderr)
+    _raise_open_files_limit()
     for name in unknown_variables:
         _logger.warning("%s is set, but this version has no such setting", name)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -91,6 +94,14 @@ async def serve(settings: Settings, unknown_variables: Iterable[str]) -> None:
                     break
         finally:
             relay.close()
+
+
+def _raise_open_files_limit() -> None:
+    """As high as this process may: hosts, consumers, requests and the database's files share it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < _OPEN_FILES_MIN:
+        _logger.warning("only %d open files are allowed (soft limit was %d): raise the hard limit", hard, soft)
 
 
 def _listen(bind: Bind) -> socket.socket:
@@ -123,8 +134,10 @@ class Relay:
             total_seconds=15.0,
         )
         dialer = dial(allow_private=allow_private)
-        make_client = partial(HttpClient, user_agent=USER_AGENT, total_seconds=5.0, connections_max=64)
+        make_client = partial(HttpClient, user_agent=USER_AGENT, total_seconds=5.0, connections_max=256)
         self._http = make_client(dialer=dialer)
+        # Apart from did:web and crawl requests, which a host that is slow to answer must not hold up.
+        self._status_http = make_client(dialer=dialer)
         # The directory's address is the operator's own word, not a peer's.
         self._directory_http = make_client(dialer=dial(allow_private=True))
         limits = ResolverLimits()
@@ -144,7 +157,7 @@ class Relay:
             accounts=log.accounts,
             sequencer=log.sequencer,
             status_checker=StatusChecker(
-                http=self._http, allow_private=allow_private, memory_seconds=300.0, entries_max=50_000
+                http=self._status_http, allow_private=allow_private, memory_seconds=300.0, entries_max=50_000
             ),
             mode=Validation(settings.validation),
             lane_limits=LaneLimits(),
@@ -199,11 +212,12 @@ class Relay:
             server_name=USER_AGENT,
             trusted_proxies=settings.trusted_proxies,
             limits=ServerLimits(
-                head_bytes_max=1 << 20,
+                head_bytes_max=64 << 10,
                 head_seconds=10.0,
                 idle_seconds=60.0,
                 request_seconds=60.0,
                 connections_max=settings.consumers_max + 1000,
+                connections_per_peer_max=settings.consumers_per_address_max + 100,
             ),
             keep_alive=KeepAlive(ping_seconds=30.0, answer_seconds=30.0),
         )
@@ -237,8 +251,8 @@ class Relay:
             self._streams.cancel()
             self._http_shutdown.set()
         with trio.CancelScope(shield=True):
-            await self._http.aclose()
-            await self._directory_http.aclose()
+            for client in (self._http, self._status_http, self._directory_http):
+                await client.aclose()
 
     async def _serve_streams(
         self, listening: socket.socket, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -21,6 +21,9 @@ class Car:
     blocks: dict[bytes, bytes]
 
 
+SECTIONS_MAX = 10_000  # 200 operations prove themselves with some 4,000; 2 MB hold 400,000 empty ones
+
+
 def read(data: bytes) -> Car:
     """The roots and blocks of a CAR.
 
@@ -33,7 +36,11 @@ def read(data: bytes) -> Car:
         roots = _read_header(data[at : at + header_size])
         at += header_size
         blocks: dict[bytes, bytes] = {}
+        sections = 0
         while at < len(data):
+            sections += 1
+            if sections > SECTIONS_MAX:
+                raise InvalidCar(f"more than {SECTIONS_MAX} blocks")
             size, start = read_varint(data, at)
             at = start + size
             if at > len(data):

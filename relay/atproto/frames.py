@@ -269,7 +269,7 @@ def _account(seq: int, payload: Payload, head: bytes, tail: bytes) -> AccountEve
 def _status(payload: Payload) -> str | None:
     status = _take_optional(payload, "status", str)
     if status is not None and len(status.encode()) > STATUS_BYTES_MAX:
-        raise InvalidEvent(f"status of over {STATUS_BYTES_MAX} bytes")
+        raise _Malformed(f"status of over {STATUS_BYTES_MAX} bytes")
     return status
 
 

@@ -31,6 +31,12 @@ def client_address(peer: str, forwarded_for: Iterable[str], trusted_proxies: Col
     return str(address)
 
 
+def is_trusted(peer: str, trusted_proxies: Collection[IpNetwork]) -> bool:
+    """Whether the socket's peer is a proxy, behind which there may be anybody."""
+    address = _parse(peer)
+    return address is not None and any(address in network for network in trusted_proxies)
+
+
 def address_group(address: str) -> str:
     """What counts as one address for a limit: an IPv4 address, an IPv6 /64, or the text itself."""
     parsed = _parse(address)

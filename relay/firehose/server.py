@@ -5,6 +5,7 @@ goes to an ASGI application on the same connection. Does not know what streams t
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -15,7 +16,7 @@ import trio
 
 from relay.eventlog.errors import StoreError
 from relay.firehose.asgi import AsgiApp, Exchange, next_event
-from relay.firehose.client_address import IpNetwork, client_address
+from relay.firehose.client_address import IpNetwork, address_group, client_address, is_trusted
 from relay.firehose.handshake import (
     Header,
     Refusal,
@@ -47,6 +48,7 @@ class ServerLimits:
     idle_seconds: float
     request_seconds: float
     connections_max: int
+    connections_per_peer_max: int
 
 
 class Server:
@@ -70,6 +72,7 @@ class Server:
         self._limits = limits
         self._keep_alive = keep_alive
         self._connections = 0
+        self._by_peer: Counter[str] = Counter()
 
     async def serve(
         self,
@@ -85,9 +88,15 @@ class Server:
 
     async def _serve_connection(self, stream: trio.SocketStream) -> None:
         """The task boundary of one connection: what its client does ends here, what our storage does goes on."""
-        if self._connections >= self._limits.connections_max:
+        try:
+            peer = stream.socket.getpeername()[0]
+        except OSError:  # gone before it was looked at
+            return
+        group = address_group(peer)
+        if not self._has_room_for(peer, group):
             return
         self._connections += 1
+        self._by_peer[group] += 1
         try:
             await self._serve_requests(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -98,6 +107,15 @@ class Server:
             _log.exception("connection failed")
         finally:
             self._connections -= 1
+            self._by_peer[group] -= 1
+            if not self._by_peer[group]:
+                del self._by_peer[group]
+
+    def _has_room_for(self, peer: str, group: str) -> bool:
+        """A bound for all, and one for each address that is not a proxy's: idle sockets must not shut others out."""
+        if self._connections >= self._limits.connections_max:
+            return False
+        return self._by_peer[group] < self._limits.connections_per_peer_max or is_trusted(peer, self._trusted_proxies)
 
     async def _serve_requests(self, stream: trio.SocketStream) -> None:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head_bytes_max)

@@ -17,9 +17,9 @@ from relay.eventlog.keys import socket_frame_head
 # How much unsent data lets a socket count as writable: two segments keep the wire busy, and bound both the kernel's
 # memory for a slow reader and what a pong has to wait for.
 _NOTSENT_LOWAT_BYTES = 256 * 1024
-_RECEIVE_BYTES_MAX = 16 * 1024
+_RECEIVE_BYTES_MAX = 2 * 1024
 # A consumer has nothing to say beyond control frames: more than this in a second waits in the kernel.
-_RECEIVE_BYTES_PER_SECOND_MAX = 64 * 1024
+_RECEIVE_BYTES_PER_SECOND_MAX = 4 * 1024
 
 
 class Disconnected(Exception):
@@ -193,16 +193,19 @@ class WebSocket:
         return len(data)
 
     def _handle_events(self) -> None:
+        pong = None
         for event in self._connection.events():
             match event:
                 case Ping() if self._connection.state is ConnectionState.OPEN:
-                    # Only the latest of unsent pongs: a peer that pings without reading must cost nothing.
-                    self._control = self._connection.send(event.response())
-                    self._push()
+                    pong = event.response()
                 case CloseConnection():
                     self._peer_ending = event
                 case Message():
                     pass
+        if pong is not None and self._connection.state is ConnectionState.OPEN:
+            # Only the latest of several: a peer that pings without pause or without reading must cost nothing.
+            self._control = self._connection.send(pong)
+            self._push()
 
     def _next_check(self) -> float:
         ping_at = self._sent_at + self._keep_alive.ping_seconds

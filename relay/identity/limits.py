@@ -15,7 +15,7 @@ class ResolverLimits:
     directory_burst: int = 100
     pause_seconds: float = 5.0  # after a 429 without Retry-After
     pause_seconds_max: float = 300.0
-    web_concurrency: int = 32
+    web_concurrency: int = 128
     look_up_spacing_seconds: float = 1.0  # between two look-ups of one DID
     absent_seconds: float = 120.0
     absent_entries_max: int = 100_000

@@ -26,8 +26,8 @@ class LookUpLimits:
     unresolved_seconds: float = 600.0
     retry_min_seconds: float = 1.0
     retry_max_seconds: float = 60.0
-    host_per_second: float = 100.0
-    host_burst: float = 1000.0
+    host_per_second: float = 50.0
+    host_burst: float = 100.0
     host_concurrency: int = 8
     account_refreshes_per_second: float = 0.1
     account_refreshes_burst: float = 10.0

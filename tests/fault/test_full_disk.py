@@ -27,6 +27,7 @@ async def said(relay: Victim, text: str) -> None:
         await trio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_a_full_disk_stops_ingest_and_nothing_else(tmp_path: Path, disk_path: Path) -> None:
     with mounted(disk_path, size_bytes=_DISK_BYTES) as disk, trio.fail_after(60):
         flags = ("--data-dir", str(disk_path / "data"))

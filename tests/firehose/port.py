@@ -32,6 +32,7 @@ class Settings:
     consumers_max: int = 1000
     consumers_per_address_max: int = 1000
     connections_max: int = 2000
+    connections_per_peer_max: int = 1000
     stall_seconds: float = 20.0
     close_seconds: float = 2.0
     head_seconds: float = SOON
@@ -68,6 +69,7 @@ class Port:
                 idle_seconds=settings.idle_seconds,
                 request_seconds=settings.request_seconds,
                 connections_max=settings.connections_max,
+                connections_per_peer_max=settings.connections_per_peer_max,
             ),
             keep_alive=settings.keep_alive,
         )

@@ -1,6 +1,7 @@
 """Heads, routing and plain requests, over real sockets."""
 
 import logging
+from ipaddress import ip_network
 
 import httpx
 import pytest
@@ -184,3 +185,22 @@ async def test_clients_that_vanish_do_no_harm(caplog: pytest.LogCaptureFixture) 
         port.log.append(1)
         assert seq_of(await consumer.message()) == 1
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_idle_connections_of_one_address_shut_nobody_else_out() -> None:
+    """The bound is per address before a head is read; a trusted proxy's address stands for many."""
+    for trusted, expected in (((), b""), ((ip_network("127.0.0.0/8"),), b"HTTP/1.1 200")):
+        async with running(Settings(connections_per_peer_max=2, trusted_proxies=trusted)) as port:
+            idle = [await trio.open_tcp_stream("127.0.0.1", port.number) for _ in range(2)]
+            with trio.fail_after(5):
+                for stream in idle:
+                    await stream.send_all(b"GET /plain HTTP/1.1\r\n")
+                third = await trio.open_tcp_stream("127.0.0.1", port.number)
+                try:
+                    await third.send_all(b"GET /plain HTTP/1.1\r\nHost: relay\r\n\r\n")
+                    answer = bytes(await third.receive_some(12))
+                except trio.BrokenResourceError:
+                    answer = b""
+                assert answer == expected
+            for stream in (*idle, third):
+                await stream.aclose()
