@@ -12,7 +12,7 @@ from relay.atproto.cbor import CborValue, Link, decode, encode
 from relay.atproto.cid import dag_cbor_cid, is_dag_cbor
 from relay.atproto.errors import InvalidCbor, InvalidTree
 
-ENTRIES_MAX = 10_000
+ENTRIES_MAX = 1_500
 KEY_BYTES_MAX = 1_024
 EMPTY_TREE: Final = dag_cbor_cid(bytes.fromhex("a2616580616cf6"))
 

@@ -72,7 +72,8 @@ class HostProgress:
         if previous is None:
             if seq < self._requested:
                 self.forget()
-                return Receipt.RENUMBERED
+                if seq > 1:
+                    return Receipt.RENUMBERED
         elif seq <= previous:
             return Receipt.OUT_OF_ORDER
         self._connection_seq = seq

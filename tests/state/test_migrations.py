@@ -1,8 +1,11 @@
 """Schema versions, on both engines."""
 
 import sqlite3
+from contextlib import closing
+from functools import partial
 
 import pytest
+import trio
 
 from relay.state.database import Database
 from relay.state.decisions import DecisionKind, Decisions
@@ -29,6 +32,43 @@ async def test_postgresql_waits_for_the_operator(postgres_target: Target) -> Non
         assert await database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
         assert await migrate(database) == list(range(1, LATEST + 1))
         await check_schema(database)
+
+
+async def test_migrations_at_once_wait_for_each_other(postgres_target: Target) -> None:
+    """One does the work, the others find it done; none sees half of it."""
+    applied: list[list[int]] = []
+    async with postgres_target.open(pool_size=5) as database:
+
+        async def connect_and_migrate() -> None:
+            applied.append(await migrate(database))
+
+        for task in (partial(database.fetch, "SELECT pg_sleep(0.1)"), connect_and_migrate):
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(task)
+        await check_schema(database)
+    assert sorted(applied) == [[], [], [], [], list(range(1, LATEST + 1))]
+
+
+async def test_sqlite_waits_for_another_process_that_makes_the_file(sqlite_target: Target) -> None:
+    """The switch to the write-ahead log fails at once while another has the file to itself; we try again."""
+    opened = trio.Event()
+
+    async def open_and_check() -> None:
+        async with sqlite_target.open() as database:
+            await check_schema(database)
+            opened.set()
+
+    with closing(sqlite3.connect(sqlite_target.data_dir / SQLITE_FILE, isolation_level=None)) as maker:
+        maker.execute("BEGIN EXCLUSIVE")
+        maker.execute("CREATE TABLE other (x)")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_and_check)
+            for _ in range(20):
+                await trio.sleep(0.01)
+            assert not opened.is_set()
+            maker.execute("ROLLBACK")
+    assert opened.is_set()
 
 
 async def test_sqlite_migrates_itself(sqlite_target: Target) -> None:
@@ -62,15 +102,13 @@ async def test_a_newer_schema_is_refused(target: Target) -> None:
 async def test_a_migration_that_fails_leaves_nothing(target: Target) -> None:
     """All statements of all missing versions are one transaction."""
     if target.engine == "sqlite":
-        with sqlite3.connect(target.data_dir / SQLITE_FILE) as file:
+        with closing(sqlite3.connect(target.data_dir / SQLITE_FILE)) as file:
             file.execute("CREATE TABLE pulls (mine TEXT)")
-        file.close()
         with pytest.raises(sqlite3.OperationalError, match="pulls already exists"):
             async with target.open():
                 pytest.fail("opened")
-        with sqlite3.connect(target.data_dir / SQLITE_FILE) as file:
+        with closing(sqlite3.connect(target.data_dir / SQLITE_FILE)) as file:
             assert file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall() == [("pulls",)]
-        file.close()
         return
     async with target.open() as database:
         await database.execute("CREATE TABLE pulls (mine TEXT)")

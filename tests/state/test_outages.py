@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -170,6 +171,59 @@ async def test_a_standby_is_an_outage_for_writes(postgres_target: Target) -> Non
         with pytest.raises(StateUnavailable, match="read-only"):
             await Decisions(database).decide(BAN, "a.example", True, by="admin", at_us=1)
         assert await Decisions(database).pending() == []
+
+
+async def test_a_cancelled_transaction_does_not_wait_for_a_server_that_stands_still(
+    postgres: PostgresServer, postgres_target: Target
+) -> None:
+    """A request that is given up, or a relay that stops, isn't held by a rollback nobody will answer."""
+    async with migrated(postgres_target, statement_seconds=60) as database:
+        with trio.fail_after(10):
+            with trio.CancelScope() as scope:
+                async with database.transaction() as transaction:
+                    await Decisions(transaction).decide(BAN, "a.example", True, by="admin", at_us=1)
+                    postgres.pause()
+                    scope.deadline = trio.current_time() + 0.1
+                    await transaction.fetch("SELECT 1")
+            assert scope.cancelled_caught
+        postgres.resume()
+        assert await Decisions(database).pending() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"",
+        b"N",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"S" + b"\x15\x03\x01\x00\x02\x02\x28",
+        b"NR\x00\x00\x00\x03",
+        b"NR\xff\xff\xff\xff" + b"\0" * 50,
+        b"NR\x00\x00\x00\x08\x00\x00\x00\x63",
+        b"NZ\x00\x00\x00\x05I",
+        b"N" + b"R\x00\x00\x00\x08\x00\x00\x00\x00" + b"Z\x00\x00\x00\x05I" + b"D\x00\x00\x00\x06\x00\x01" * 9,
+    ],
+)
+async def test_a_port_that_speaks_something_else_is_an_outage(
+    postgres_programs: object, sqlite_target: Target, words: bytes
+) -> None:
+    """Whatever is said there, the relay runs on."""
+
+    async def talk(stream: trio.SocketStream) -> None:
+        async with stream:
+            for word in (words[:1], words[1:]):
+                if await stream.receive_some() and word:
+                    await stream.send_all(word)
+            await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        (place,) = await nursery.start(partial(trio.serve_tcp, talk, 0, host="127.0.0.1"))
+        port = place.socket.getsockname()[1]
+        url = f"postgres://relay@127.0.0.1:{port}/relay"
+        async with Target(url, sqlite_target.data_dir).open(statement_seconds=0.5) as database:
+            with trio.fail_after(10), pytest.raises(StateUnavailable):
+                await database.fetch("SELECT 1")
+        nursery.cancel_scope.cancel()
 
 
 @contextmanager
