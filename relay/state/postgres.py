@@ -202,7 +202,7 @@ class _Connection(Executor):
             self.cut()
             raise StateUnavailable(f"PostgreSQL: {_text(error)}") from error
         except BaseException:
-            self.cut()  # cancelled: an answer may still be on its way
+            pass
             raise
         return [tuple(record) for record in records]
 

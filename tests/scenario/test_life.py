@@ -11,6 +11,7 @@ from tests.world.ipld import cid_text
 from tests.world.network import CONTENT, Account, World
 from tests.world.oracle import differences
 from tests.world.pds import FakeHost
+from tests.world.plc import document_response
 from tests.world.verify import StreamVerifier
 
 R = DropReason
@@ -141,6 +142,23 @@ async def test_a_migration_that_only_the_directory_tells_of(network: Network) ->
     assert redirect.headers["location"].startswith(f"{new.endpoint}/")
     counts = {name: (await network.query("getHostStatus", hostname=name)).json() for name in (old.name, new.name)}
     assert [status["accountCount"] for status in counts.values()] == [0, 1]
+
+
+async def test_an_account_whose_identity_is_on_the_web(network: Network) -> None:
+    """Its host serves the document; without it, the account's events end after their deadline and hold nobody up."""
+    world = network.world
+    home, other = world.hosts
+    async with open_consumer(network.firehose_port) as consumer:
+        account = world.create_account(home, did=f"did:web:localhost%3A{home.port}")
+        home.well_known["/.well-known/did.json"] = document_response(world.directory.get(account.did))
+        world.commit(account)
+        lost = world.create_account(other, did=f"did:web:localhost%3A{other.port}", announce=False)
+        commit_elsewhere(world, other, lost)
+        world.create_account(other)
+        await network.settled(consumer)
+        await network.drops_become({R.IDENTITY_UNRESOLVED: 1})
+    assert world.directory.requests[account.did] == 0
+    assert home.requests["/.well-known/did.json"] == 1
 
 
 async def test_events_wait_for_a_directory_that_is_down(network: Network) -> None:

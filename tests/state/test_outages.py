@@ -190,18 +190,22 @@ async def test_a_cancelled_transaction_does_not_wait_for_a_server_that_stands_st
         assert await Decisions(database).pending() == []
 
 
+LOGGED_IN = b"NR\0\0\0\x08\0\0\0\0" + b"S\0\0\0\x18server_version\x0015.0\0" + b"Z\0\0\0\x05I"
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        b"",
-        b"N",
-        b"HTTP/1.1 400 Bad Request\r\n\r\n",
-        b"S" + b"\x15\x03\x01\x00\x02\x02\x28",
-        b"NR\x00\x00\x00\x03",
-        b"NR\xff\xff\xff\xff" + b"\0" * 50,
-        b"NR\x00\x00\x00\x08\x00\x00\x00\x63",
-        b"NZ\x00\x00\x00\x05I",
-        b"N" + b"R\x00\x00\x00\x08\x00\x00\x00\x00" + b"Z\x00\x00\x00\x05I" + b"D\x00\x00\x00\x06\x00\x01" * 9,
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"N", id="no TLS and no more"),
+        pytest.param(b"HTTP/1.1 400 Bad Request\r\n\r\n", id="HTTP"),
+        pytest.param(b"S\x15\x03\x01\0\x02\x02\x28", id="a TLS alert"),
+        pytest.param(b"NR\0\0\0\x03", id="a message shorter than its length"),
+        pytest.param(b"NR\xff\xff\xff\xff" + b"\0" * 50, id="a negative length"),
+        pytest.param(b"NR\0\0\0\x08\0\0\0\x63", id="an unknown way to authenticate"),
+        pytest.param(b"NE\0\0\0\x0bSFATAL\0" + b"\0" * 9, id="an error without its fields"),
+        pytest.param(LOGGED_IN, id="silence after the login"),
+        pytest.param(LOGGED_IN + b"D\0\0\0\x06\0\x01" * 9, id="rows nobody asked for"),
     ],
 )
 async def test_a_port_that_speaks_something_else_is_an_outage(
