@@ -26,7 +26,7 @@ DIALECT = Dialect(
     auto_id="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     begin="BEGIN",
     table_exists="SELECT to_regclass($1) IS NOT NULL",
-    migration_lock="SELECT pg_advisory_xact_lock(4702394921427289928)",  # "AT relay" as a number, for ever
+    migration_lock="SELECT pg_advisory_xact_lock(4707423186208973177)",  # b"AT relay" as a number; never change it
 )
 
 # SQLSTATE prefixes (PostgreSQL, appendix A) of what may be gone at the next attempt: connection, read-only (a standby),
@@ -202,7 +202,7 @@ class _Connection(Executor):
             self.cut()
             raise StateUnavailable(f"PostgreSQL: {_text(error)}") from error
         except BaseException:
-            pass
+            self.cut()  # cancelled: an answer may still be on its way
             raise
         return [tuple(record) for record in records]
 

@@ -92,6 +92,16 @@ def test_malformed(data: bytes) -> None:
         car.read(data)
 
 
+@pytest.mark.parametrize("cid", [ROOT, RAW_PREFIX + sha256(b"\xa0").digest(), bytes.fromhex("01550000")])
+def test_sections_are_limited(cid: bytes) -> None:
+    """The last one allowed, and one more; those that repeat or can't be verified count too."""
+    section = _section(cid, b"\xa0")
+    most = CAR + section * (car.SECTIONS_MAX - len(BLOCKS))
+    assert car.read(most).blocks.items() >= dict(BLOCKS).items()
+    with pytest.raises(InvalidCar, match="blocks"):
+        car.read(most + section)
+
+
 @given(mutated(CAR) | st.binary(max_size=200))
 def test_any_bytes_are_a_car_or_refused(data: bytes) -> None:
     """Nothing but InvalidCar is raised, and what is accepted hashes to its CIDs."""

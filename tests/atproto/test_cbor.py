@@ -1,5 +1,6 @@
 """Strict DAG-CBOR: what is accepted is canonical, everything else is InvalidCbor and nothing else."""
 
+from io import BytesIO
 from typing import Any
 
 import cbor2
@@ -164,6 +165,63 @@ ACCEPTED: dict[str, tuple[str, cbor.CborValue]] = {
 def test_accepted(data: str, value: cbor.CborValue) -> None:
     """What stands just inside the limits."""
     assert cbor.decode(bytes.fromhex(data)) == value
+
+
+MEGABYTES_OF = {"empty lists": b"\x80", "empty maps": b"\xa0", "small links": bytes.fromhex("d82a450001550000")}
+
+
+@pytest.mark.parametrize("item", MEGABYTES_OF.values(), ids=MEGABYTES_OF.keys())
+def test_too_many_items_are_refused_before_any_is_built(item: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 MB of items would be a second's work and hundreds of megabytes."""
+    decoded: list[int] = []
+    load = cbor2.load
+
+    def counted(stream: BytesIO, **options: Any) -> Any:
+        decoded.append(stream.tell())
+        return load(stream, **options)
+
+    monkeypatch.setattr(cbor2, "load", counted)
+    assert cbor.decode(cbor.item_head(4, 3) + item * 3)
+    assert decoded == [0]
+    count = 5_000_000 // len(item)
+    for message in (cbor.item_head(4, count) + item * count, b"\xa1bop\x01" + b"\xa1azC123" + item * count):
+        with pytest.raises(InvalidCbor, match="items"):
+            cbor.decode(message)
+    assert decoded == [0]
+
+
+def test_what_is_inside_a_string_is_no_item() -> None:
+    """Blocks of megabytes are one item; an item behind one counts."""
+    blocks = cbor.encode({"blocks": b"\x80" * 2_000_000, "x": "\x60" * 2_000_000})
+    assert cbor.encode(cbor.decode(blocks)) == blocks
+    with pytest.raises(InvalidCbor, match="items"):
+        cbor.decode(cbor.encode([b"\x80" * 2_000_000, [[]] * 2 * cbor.VALUES_MAX]))
+
+
+def heads(value: cbor.CborValue) -> int:
+    """How many heads a value is encoded with."""
+    match value:
+        case cbor.Link():
+            return 2
+        case list():
+            return 1 + sum(map(heads, value))
+        case dict():
+            return 1 + sum(1 + heads(inner) for inner in value.values())
+    return 1
+
+
+def test_items_are_counted_to_the_last() -> None:
+    """Behind heads of every width: a walk that lost its place in one would count what is no item."""
+    link = cbor.Link(RAW_PREFIX + b"\x80" * 32)
+    widths = [0, 23, 24, 255, 256, 65_535, 65_536]
+    every: list[cbor.CborValue] = [None, True, False, link, [[{}]], *widths, *(-1 - width for width in widths)]
+    every += [2**32 - 1, 2**32, cbor.INTEGER_MAX, cbor.INTEGER_MIN]
+    every += [make(width) for width in widths for make in (lambda n: b"\x80" * n, lambda n: "\x60" * n)]
+    pairs, single = divmod(2 * cbor.VALUES_MAX - 1 - heads(every), heads({"a": link, "b": link}))
+    most: list[cbor.CborValue] = [*every, *[{"a": link, "b": link}] * pairs, *[0] * single]
+    assert cbor.decode(cbor.encode(most)) == most
+    with pytest.raises(InvalidCbor, match="items"):
+        cbor.decode(cbor.encode([*most, 0]))
 
 
 def test_limits() -> None:

@@ -69,7 +69,9 @@ class Stage:
     def regrown(self, change: Callable[[list[dict[str, Any]]], None]) -> bytes:
         """The message with the entries of a written key's node changed, hashed up to the root and signed."""
         blocks = dict(self.made.blocks[:-1])
-        cid, node = self._node_with_entries(blocks)
+        found = self._crowded_node(blocks)
+        assert found is not None
+        cid, node = found
         change(node["e"])
         while True:
             block = encode(node)
@@ -82,13 +84,18 @@ class Stage:
         fields = unsigned_commit(did=self.made.did, rev=self.made.rev, data=new)
         return self.signed(sign_commit(self.repo.key, fields), list(blocks.items()))
 
-    def _node_with_entries(self, blocks: Mapping[bytes, bytes]) -> tuple[bytes, dict[str, Any]]:
+    @property
+    def has_company(self) -> bool:
+        """Whether the created key shares its node with others, as `regrown` needs it."""
+        return self._crowded_node(dict(self.made.blocks[:-1])) is not None
+
+    def _crowded_node(self, blocks: Mapping[bytes, bytes]) -> tuple[bytes, dict[str, Any]] | None:
         written = self.block_of(0)
         for cid, block in blocks.items():
             node = decode(block)
             if "e" in node and len(node["e"]) > 1 and any(unlink(entry["v"]) == written for entry in node["e"]):
                 return cid, node
-        raise AssertionError("the written key is alone in its node: choose another seed")
+        return None
 
     def _relink(self, blocks: Mapping[bytes, bytes], old: bytes, new: bytes) -> tuple[bytes, dict[str, Any]]:
         for cid, block in blocks.items():
@@ -184,6 +191,11 @@ def _car_header(header: Payload) -> Callable[[Stage], bytes]:
         return stage.commit(blocks=varint(len(encoded)) + encoded + blocks)
 
     return forge
+
+
+def _crowded_car(stage: Stage) -> bytes:
+    empty = b"\1\x55\x12\x20" + sha256(b"").digest()
+    return stage.carrying([*stage.made.blocks, *[(empty, b"")] * 10_000])
 
 
 def _future(stage: Stage) -> bytes:
@@ -298,6 +310,7 @@ FORGERIES = (
     Forgery("key that is an integer", R.UNDECODABLE, lambda s: s.with_field(b"\xa1\x01\x01")),
     Forgery("nested too deep", R.UNDECODABLE, lambda s: s.with_field(b"\x81" * 500 + b"\x01")),
     Forgery("a list that claims 2^60 entries", R.UNDECODABLE, lambda s: s.with_field(b"\x9b\x10" + bytes(7))),
+    Forgery("20,000 empty lists", R.UNDECODABLE, lambda s: s.with_field(encode([[]] * 20_000))),
     Forgery("over 5 MB", R.MESSAGE_TOO_BIG, lambda s: s.with_field(encode(bytes(5_000_000)))),
     # seq
     Forgery("seq is text", R.INVALID_EVENT, lambda s: s.commit(seq="17")),
@@ -363,6 +376,7 @@ FORGERIES = (
     Forgery("CAR of version 2", R.CAR_INVALID, _car_header({"version": 2, "roots": [_OTHER]})),
     Forgery("CAR without roots", R.CAR_INVALID, _car_header(_EMPTY_ROOTS)),
     Forgery("CAR with another root", R.FIELD_MISMATCH, _car_header({"version": 1, "roots": [_OTHER]})),
+    Forgery("CAR of over 10,000 sections", R.CAR_INVALID, _crowded_car),
     Forgery("tampered record", R.CAR_INVALID, _tampered(lambda s: s.block_of(0))),
     Forgery("tampered node", R.CAR_INVALID, _tampered(lambda s: s.made.data)),
     Forgery("tampered commit", R.CAR_INVALID, _tampered(lambda s: s.made.commit)),
@@ -396,6 +410,7 @@ FORGERIES = (
     Forgery("#sync over 10 kB", R.INVALID_EVENT, lambda s: _sync(s, blocks=bytes(10_001))),
     Forgery("#sync of another rev", R.FIELD_MISMATCH, lambda s: _sync(s, rev=s.made.rev[:-1] + "3")),
     Forgery("#account whose active is text", R.INVALID_EVENT, lambda s: _account(s, active="no")),
+    Forgery("#account whose status has 66 bytes", R.INVALID_EVENT, lambda s: _account(s, status="é" * 33)),
     Forgery("#account without DID", R.INVALID_EVENT, lambda s: _account(s, did=None)),
     Forgery("#identity whose handle is a list", R.INVALID_EVENT, lambda s: _identity(s, handle=[])),
 )

@@ -18,7 +18,7 @@ from tests.world.ipld import encode
 from tests.world.keys import SigningKey
 from tests.world.network import Account, World
 from tests.world.oracle import differences
-from tests.world.repo import Repo, Write
+from tests.world.repo import MadeCommit, Repo, Write
 
 _SECONDS = 30
 
@@ -32,27 +32,37 @@ def fork(repo: Repo) -> Repo:
 
 
 def stage(world: World, account: Account, seq: int) -> Stage:
-    """The account's next commit (a create, an update, a delete), as a host would number it `seq`."""
+    """The account's next commit (a create, an update, a delete), as a host would number it `seq`.
+
+    Where the clock's record key makes a tree in which some kind can't be forged, the next one is taken.
+    """
     time_text = world.clock.datetime()
     assert account.repo.head is not None
     previous = frames.commit_payload(account.repo.head, seq=0, time=time_text)
+    while True:
+        made = next_commit(world, account)
+        staged = Stage(
+            made=made,
+            payload=frames.commit_payload(made, seq=seq, time=time_text),
+            repo=fork(account.repo),
+            previous=previous,
+            other_did=next(did for did in world.accounts if did != account.did),
+            stranger=SigningKey.generate(world.rng),
+        )
+        if staged.has_company:
+            return staged
+
+
+def next_commit(world: World, account: Account) -> MadeCommit:
+    """Made by a twin of the repository."""
     posts = sorted(path for path in account.repo.records if path.startswith("app.bsky.feed.post/"))
     record = encode({"$type": "app.bsky.feed.post", "text": "forged"})
-    made = fork(account.repo).commit(
-        [
-            Write("create", f"app.bsky.feed.post/{world.clock.tid()}", record),
-            Write("update", posts[-2], record),
-            Write("delete", posts[-3]),
-        ]
-    )
-    return Stage(
-        made=made,
-        payload=frames.commit_payload(made, seq=seq, time=time_text),
-        repo=fork(account.repo),
-        previous=previous,
-        other_did=next(did for did in world.accounts if did != account.did),
-        stranger=SigningKey.generate(world.rng),
-    )
+    writes = [
+        Write("create", f"app.bsky.feed.post/{world.clock.tid()}", record),
+        Write("update", posts[-2], record),
+        Write("delete", posts[-3]),
+    ]
+    return fork(account.repo).commit(writes)
 
 
 def emit_between(world: World, account: Account, forgery: Forgery, *, foreign: bool) -> None:

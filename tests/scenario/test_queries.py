@@ -55,7 +55,12 @@ def refused(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["error"]
 
 
-async def test_accounts_by_name(lived: Lived) -> None:
+async def test_accounts_one_by_one_and_page_by_page(lived: Lived) -> None:
+    await check_accounts_by_name(lived)
+    await check_pages(lived)
+
+
+async def check_accounts_by_name(lived: Lived) -> None:
     query = lived.network.query
     for account, status in lived.standings:
         told = (await query("getRepoStatus", did=account.did)).json()
@@ -81,7 +86,7 @@ async def test_accounts_by_name(lived: Lived) -> None:
     assert refused(await query("getRepoStatus")) == (400, "InvalidRequest")
 
 
-async def test_all_accounts_page_by_page(lived: Lived) -> None:
+async def check_pages(lived: Lived) -> None:
     for limit in (1, 2, 3, 500):
         pages = await read_pages(lived, limit)
         lively = [any(repo["active"] for repo in repos) for repos in pages]
@@ -108,7 +113,13 @@ async def read_pages(lived: Lived, limit: int) -> list[list[dict[str, object]]]:
     return pages
 
 
-async def test_hosts(lived: Lived) -> None:
+async def test_hosts_metrics_and_the_operators_view(lived: Lived) -> None:
+    await check_hosts(lived)
+    await check_metrics(lived)
+    await check_the_operators_view(lived)
+
+
+async def check_hosts(lived: Lived) -> None:
     query = lived.network.query
     home, other = lived.network.world.hosts
     wanted = {
@@ -181,7 +192,7 @@ async def test_admin_is_off_without_a_password(tmp_path: Path) -> None:
             assert refused(answer) == (403, "Forbidden")
 
 
-async def test_the_operator_sees_hosts_consumers_and_drops(lived: Lived) -> None:
+async def check_the_operators_view(lived: Lived) -> None:
     network = lived.network
     home, other = network.world.hosts
     other.emit_wire(websocket.binary(b"\xff"))
@@ -203,7 +214,8 @@ async def test_the_operator_sees_hosts_consumers_and_drops(lived: Lived) -> None
         assert (await network.metrics())["relay_consumers"] == 1
 
 
-async def test_metrics_name_every_reason_and_agree_with_what_happened(lived: Lived) -> None:
+async def check_metrics(lived: Lived) -> None:
+    """Every reason is named, and the counts are those of what happened."""
     network = lived.network
     samples = await network.metrics()
     for reason in DropReason:

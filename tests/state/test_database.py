@@ -150,6 +150,16 @@ async def test_sqlite_is_durable_and_shared(sqlite_target: Target) -> None:
     assert [path.name for path in sqlite_target.data_dir.iterdir()] == [SQLITE_FILE]
 
 
+async def test_a_full_disk_is_an_outage(sqlite_target: Target) -> None:
+    """Simulated by a limit of the connection, which the next connection doesn't have any more."""
+    async with migrated(sqlite_target) as database:
+        await database.fetch("PRAGMA max_page_count = 1")
+        fill = "INSERT INTO pulls (source, cursor, hosts_seen, updated_at_us, finished) VALUES ('x', $1, 0, 0, FALSE)"
+        with pytest.raises(StateUnavailable, match="full"):
+            await database.execute(fill, "x" * 100_000)
+        await database.execute(fill, "x" * 100_000)
+
+
 async def test_sqlite_without_its_folder_is_an_outage(sqlite_target: Target) -> None:
     """Told at opening."""
     with pytest.raises(StateUnavailable, match="unable to open"):

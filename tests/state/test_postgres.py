@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from relay.state.database import StateUnavailable
+from relay.state.database import Database, StateUnavailable
 from relay.state.migrations import migrate
 from tests.state.conftest import Target
 from tests.state.postgres_server import PostgresServer
@@ -141,6 +141,22 @@ async def test_a_name_that_does_not_resolve_in_time(
             assert not over.is_set()
     finally:
         over.set()
+
+
+async def test_an_error_in_a_callback_is_logged_and_ends_nothing(
+    postgres_target: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    """trio-asyncio's own way is to end the whole run."""
+    from relay.state.postgres import open_postgres
+
+    def fail() -> None:
+        raise ZeroDivisionError("stray")
+
+    assert postgres_target.url is not None
+    async with open_postgres(postgres_target.url, pool_size=1, statement_seconds=5, reconnect_seconds=1) as engine:
+        engine._loop.call_soon(fail)
+        assert await Database(engine).fetch("SELECT 1") == [(1,)]
+    assert "ZeroDivisionError: stray" in caplog.text
 
 
 def test_nothing_of_postgresql_is_loaded_without_a_url() -> None:
