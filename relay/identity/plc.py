@@ -5,7 +5,8 @@ cache and does not read documents.
 
 A failure to connect and a refusal for load (429, or 503 with Retry-After) are the directory's. Any other answer
 than 200, 404 and 410, a time-out and a broken response are the directory's too, unless it lately gave a definitive
-answer for another DID, or says that it is healthy, after this one began to fail: then they are this DID's own.
+answer for another DID, or (while few DIDs fail) says that it is healthy, after this one began to fail: then they
+are this DID's own.
 """
 
 import re
@@ -33,6 +34,7 @@ from relay.net.token_bucket import TokenBucket
 _DID = re.compile(r"did:plc:[a-z2-7]{24}")
 _FAILING_DIDS_MAX = 10_000
 _ANSWERED_LATELY_SECONDS = 60.0
+_FEW_DIDS = 8
 _HEALTH_SPACING_SECONDS = 5.0
 
 
@@ -103,7 +105,8 @@ class PlcDirectory:
     async def _failure(self, did: str, began: float, reason: str) -> IdentityFailure | DirectoryUnavailable:
         """What a failure that may pass means; see above."""
         since = self._failing_since.setdefault(did, began)
-        if not self._has_answered(since) and began > since:  # not the first: nobody else may be asking just now
+        is_alone = len(self._failing_since) <= _FEW_DIDS
+        if is_alone and began > since and not self._has_answered(since):  # nobody else may be asking just now
             await self._ask_health()
         return IdentityFailure(reason) if self._has_answered(since) else DirectoryUnavailable(reason)
 

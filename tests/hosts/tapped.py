@@ -25,11 +25,13 @@ class Received:
     items: list[Item] = field(default_factory=list)
     room: bool = True
     stop_after: bytes | None = None
+    on_message: Callable[[], None] = lambda: None
     tap: Tap | None = None
 
     def message(self, message: bytes) -> None:
         assert type(message) is bytes
         self.items.append(message)
+        self.on_message()
         if message == self.stop_after:
             assert self.tap is not None
             self.tap.stop()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.hosts.framing import Framer
+from relay.hosts.framing import FRAGMENTS_MAX, FRAMES_PER_SLICE, Framer
 from tests.world import websocket as ws
 
 LIMIT = 300
@@ -43,8 +43,9 @@ def run(data: bytes, cuts: list[int]) -> tuple[Told, Framer]:
         buffer[:] = b"\xee" * len(buffer)
         buffer[: len(piece)] = piece
         control = framer.take(memoryview(buffer), len(piece))
-        while control:
-            told.items.append((control[0] & 0x0F, control[2:]))
+        while control or framer.rest:
+            if control:
+                told.items.append((control[0] & 0x0F, control[2:]))
             buffer[:] = b"\xdd" * len(buffer)
             control = framer.take_rest() if framer.rest else b""
     return told, framer
@@ -118,3 +119,62 @@ def test_a_violation_is_seen_before_the_body() -> None:
         told, framer = run(ws.binary(b"before") + head, [1000])
         assert told.items == [b"before"]
         assert framer.violation
+
+
+def slices(data: bytes) -> list[list[Outcome]]:
+    """What comes out of one full buffer, slice by slice; the buffer is used for something else between two."""
+    told, buffer = Told(), bytearray(data)
+    framer = Framer(told, message_bytes_max=LIMIT, discard_bytes_max=100 * LIMIT)
+    control, parts = framer.take(memoryview(buffer), len(buffer)), list[list[Outcome]]()
+    buffer[:] = b"\xdd" * len(buffer)
+    while True:
+        if control:
+            told.items.append((control[0] & 0x0F, control[2:]))
+        parts.append(told.items)
+        told.items = []
+        if not framer.rest:
+            assert framer.violation is None
+            assert not framer.begin
+            return parts
+        control = framer.take_rest()
+
+
+def test_a_buffer_of_empty_messages_comes_in_slices() -> None:
+    """131,072 of them: none is lost, and no slice has more than its share."""
+    parts = slices(ws.binary(b"") * 131_072)
+    assert [len(part) for part in parts] == [FRAMES_PER_SLICE] * (131_072 // FRAMES_PER_SLICE)
+
+
+def test_slices_keep_the_order_with_control_frames_between() -> None:
+    """Wherever the control frames stand, and whatever kinds of frames a slice has."""
+    for every in (1, 2, 63, 64, 65, 300):
+        data, expected = bytearray(), list[Outcome]()
+        for number in range(400):
+            message = b"%d" % number
+            if number % every == 0:
+                data += ws.frame(ws.PING, message)
+                expected.append((ws.PING, message))
+            kind = number % 4
+            data += ws.fragments(message, [1]) if kind == 0 else ws.frame(ws.TEXT if kind == 1 else ws.BINARY, message)
+            expected.append(TEXT if kind == 1 else message)
+        parts = slices(bytes(data))
+        assert [item for part in parts for item in part] == expected
+        assert max(map(len, parts)) <= FRAMES_PER_SLICE
+
+
+def test_discarded_frames_fill_a_slice_too() -> None:
+    """Text and fragments cost as much as messages."""
+    assert [len(part) for part in slices(ws.frame(ws.TEXT, b"") * 200)] == [64, 64, 64, 8]
+    pieces = ws.fragments(b"x" * 199, [1] * 199)
+    assert [len(part) for part in slices(pieces)] == [0, 0, 0, 1]
+
+
+def test_empty_fragments_that_never_end_are_a_violation() -> None:
+    """They add nothing to any count of bytes. Each message may have so many."""
+    most = ws.fragments(b"x", [0] * (FRAGMENTS_MAX - 1))
+    told, framer = run(most * 2 + most[:-3], [4000] * 100)
+    assert (told.items, framer.violation) == ([b"x", b"x"], None)
+    more = ws.frame(ws.CONTINUATION, b"", final=False)
+    told, framer = run(most * 2 + most[:-3] + more * 2 + ws.binary(b"after"), [4000] * 100)
+    assert told.items == [b"x", b"x"]
+    assert framer.violation == "message of over 10000 fragments"

@@ -3,12 +3,14 @@
 import random
 import ssl
 import tracemalloc
+from itertools import pairwise
 
 import pytest
 import trio
 import trio.testing
 
 from relay.hosts.ended import Cause, Ended
+from relay.hosts.framing import FRAMES_PER_SLICE
 from tests.hosts.tapped import TEXT, TOO_BIG, Item, tapped
 from tests.world import websocket as ws
 
@@ -261,6 +263,47 @@ async def test_a_flood_of_pings_does_not_stall_others() -> None:
             await wire.items(1)
             nursery.cancel_scope.cancel()
         assert turns > 2000
+
+
+async def test_a_flood_of_empty_messages_does_not_stall_others() -> None:
+    """A full buffer of them is delivered in slices, and others run between any two."""
+    async with tapped(buffer_bytes=1 << 18) as wire:
+        seen = [0]
+
+        async def others() -> None:
+            while True:
+                await trio.lowlevel.checkpoint()
+                seen.append(len(wire.received.items))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            await wire.host.send(ws.binary(b"") * 20_000 + ws.frame(ws.PING, b"?") + ws.binary(b"done"))
+            await wire.items(20_001)
+            nursery.cancel_scope.cancel()
+        assert wire.received.items[-1] == b"done"
+        assert max(after - before for before, after in pairwise(seen)) <= 2 * FRAMES_PER_SLICE  # they take turns
+        assert await wire.host.frame() == ws.Frame(True, ws.PONG, b"?")
+
+
+async def test_a_slow_slice_is_followed_by_a_rest(mock_clock: trio.testing.MockClock) -> None:
+    """A host whose messages take long gets a quarter of the time; one of ordinary messages is not held up."""
+    async with tapped() as wire:
+
+        async def delivered(message: bytes, *, seconds: float) -> None:
+            wire.received.on_message = lambda: mock_clock.jump(seconds)
+            await wire.host.send(ws.binary(message))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+        await delivered(b"ordinary", seconds=0.04)
+        await delivered(b"slow", seconds=1.0)
+        assert wire.received.items == [b"ordinary", b"slow"]
+        await delivered(b"next", seconds=0.0)
+        mock_clock.jump(2.9)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert wire.received.items == [b"ordinary", b"slow"]
+        mock_clock.jump(0.2)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert wire.received.items == [b"ordinary", b"slow", b"next"]
 
 
 async def test_tls_carries_the_same(tls: Tls) -> None:

@@ -148,10 +148,14 @@ async def open_rig(
     limits: LookUpLimits = LIMITS,
     mode: Validation = Validation.STRICT,
     http_seconds: float = 5.0,
+    clock_us: Callable[[], int] = now_us,
 ) -> AsyncIterator[Rig]:
-    """A running scheduler over the log at `path`, which may exist; the world must be served by the caller."""
+    """A running scheduler over the log at `path`, which may exist; the world must be served by the caller.
+
+    `clock_us` is the clock that revs and the log's times are held against.
+    """
     http = _client(http_seconds)
-    log = open_log(path, retention_hours=72, retention_bytes=1 << 30, settings=_LOG, now_us=now_us)
+    log = open_log(path, retention_hours=72, retention_bytes=1 << 30, settings=_LOG, now_us=clock_us)
     resolver = Resolver(
         plc=PlcDirectory(url=world.directory.url, http=http, limits=RESOLVING),
         web=WebHosts(http=http, allow_private=True, limits=RESOLVING),
@@ -168,7 +172,7 @@ async def open_rig(
         mode=mode,
         lane_limits=lanes,
         look_up_limits=limits,
-        now_us=now_us,
+        now_us=clock_us,
     )
     try:
         async with trio.open_nursery() as nursery:

@@ -4,10 +4,11 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import trio
 
 from relay.eventlog.verdict import DropReason
-from tests.validation.rig import LIMITS, Rig, open_rig, until
+from tests.validation.rig import LANES, LIMITS, Rig, open_rig, until
 from tests.world import frames
 from tests.world.exchange import Response
 from tests.world.keys import SigningKey
@@ -82,30 +83,93 @@ async def test_an_identity_that_can_not_be_refreshed_ends_alone(world: World, tm
         assert differences(world.emitted, rig.events) == []
 
 
-async def test_a_former_home_can_not_end_an_account_that_has_moved(rig: Rig) -> None:
+async def test_an_identity_that_can_not_be_refreshed_ends_alone_before_a_full_lane(rig: Rig) -> None:
+    """64 commits wait behind it: no room is no reason to drop what can be verified."""
+    world = rig.world
+    account = world.create_account(world.hosts[0])
+    await rig.known(account)
+    world.directory.answers[account.did] = DOWN
+    payload = frames.identity_payload(account.did, seq=0, time=world.clock.datetime())
+    world.emit(account.host, "#identity", payload, expect="drop")
+    for _ in range(LANES.lane_events_max):
+        world.commit(account)
+    rig.deliver()
+    assert not rig.scheduler.has_room(account.host.name)
+    await rig.idle()
+    assert rig.drops() == {R.IDENTITY_UNRESOLVED: 1}
+    assert differences(world.emitted, rig.events) == []
+    assert rig.unfinished(account.host) == []
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+async def test_a_did_that_alone_fails_has_a_deadline_if_the_directory_is_healthy(
+    world: World, tmp_path: Path, healthy: bool
+) -> None:
+    """Nobody else is asked for, so only `/_health` can tell whose failure it is."""
+    seconds = 0.05
+    async with open_rig(world, tmp_path / "log", limits=replace(LIMITS, unresolved_seconds=seconds)) as rig:
+        account = world.create_account(world.hosts[0], announce=False)
+        if healthy:
+            world.directory.answers[account.did] = DOWN
+        else:
+            world.directory.failure = DOWN
+        world.commit(account)
+        rig.deliver()
+        started = trio.current_time()
+        if healthy:
+            await until(lambda: rig.drops() == {R.IDENTITY_UNRESOLVED: 1})
+            assert trio.current_time() - started >= seconds
+            assert rig.events == []
+        else:
+            await until(lambda: trio.current_time() - started >= 4 * seconds and rig.look_ups(account) >= 6)
+            assert rig.drops() == {}
+            world.directory.failure = None
+            await rig.idle()
+            assert differences(world.emitted, rig.events) == []
+        assert world.directory.requests["_health"] == 1, "once in five seconds"
+        assert rig.unfinished(account.host) == []
+
+
+@pytest.mark.parametrize("status", ["deleted", "deactivated"])
+async def test_a_former_home_can_not_end_an_account_that_has_moved(rig: Rig, status: str) -> None:
     """Nothing has come from the new host yet, and the relay still has the old document."""
     world = rig.world
     old, new = world.hosts
     account = world.create_account(old)
     await rig.known(account)
     world.directory.change(account.did, endpoint=new.endpoint)
-    world.depart(account, old)
+    time = world.clock.datetime()
+    payload = frames.account_payload(account.did, seq=0, time=time, active=False, status=status)
+    world.emit(old, "#account", payload, expect="drop")
     rig.deliver()
     await rig.idle()
     assert rig.drops() == {R.WRONG_HOST: 1}
     assert differences(world.emitted, rig.events) == []
+    record = rig.log.accounts.get(account.did)
+    assert record is not None
+    assert record.active
 
 
-async def test_an_account_can_pause_while_the_directory_is_down(rig: Rig) -> None:
-    """A pause is not held up by what only makes sure of it, nor is it lost."""
+@pytest.mark.parametrize("gone", [False, True], ids=["down", "gone"])
+@pytest.mark.parametrize("status", ["deactivated", "deleted"])
+async def test_an_account_can_end_without_the_directory(rig: Rig, status: str, gone: bool) -> None:
+    """The directory is down, or the DID has ended first: neither holds up what the account's own host says of it."""
     world = rig.world
     account = world.create_account(world.hosts[0])
     await rig.known(account)
-    world.directory.failure = DOWN
-    world.deactivate(account)
+    if gone:
+        world.directory.tombstone(account.did)
+    else:
+        world.directory.failure = DOWN
+    if status == "deleted":
+        world.delete(account)
+    else:
+        world.deactivate(account)
     rig.deliver()
-    await rig.idle()
-    assert differences(world.emitted, rig.events) == []
+    with trio.fail_after(1):
+        await rig.idle()
+    assert differences(world.emitted, rig.events, hidden=world.deleted) == []
+    assert rig.drops() == {}
     record = rig.log.accounts.get(account.did)
     assert record is not None
-    assert not record.active
+    assert (record.active, record.status) == (False, status)

@@ -2,16 +2,22 @@
 
 import math
 import random
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from relay.atproto.events import CommitEvent
+from relay.eventlog.errors import StoreError
 from relay.eventlog.sequencer import SequencerLimits
 from relay.eventlog.verdict import DropReason
+from relay.validation import rules
 from relay.validation.lanes import LaneLimits
-from tests.validation.rig import LIMITS, STATUS, Rig, open_rig, until
+from relay.validation.rules import Judgement
+from tests.validation.rig import LIMITS, STATUS, Rig, now_us, open_rig, until
 from tests.world import frames
 from tests.world.exchange import Response, error_response, json_response
 from tests.world.keys import SigningKey
@@ -543,6 +549,99 @@ async def test_without_an_answer_an_account_stays_inactive(rig: Rig) -> None:
     rig.deliver()
     await rig.idle()
     assert rig.drops() == {R.ACCOUNT_INACTIVE: 1}
+
+
+async def test_a_rev_is_held_against_a_clock_that_was_set_back(world: World, tmp_path: Path) -> None:
+    """What was allowed under the wrong clock is not any more, from the first event on."""
+    clock = [now_us() + 86_400_000_000]
+    async with open_rig(world, tmp_path / "log", clock_us=lambda: clock[0]) as rig:
+        account = world.create_account(world.hosts[0])
+        await rig.known(account)
+        clock[0] = now_us()
+        ahead = copy(account.repo)
+        ahead.clock = copy(ahead.clock)
+        ahead.clock.catch_up(clock[0] + 3_600_000_000)
+        payload = frames.commit_payload(ahead.commit(()), seq=0, time=world.clock.datetime())
+        world.emit(account.host, "#commit", payload, expect="drop")
+        world.commit(account)
+        rig.deliver()
+        await rig.idle()
+        assert rig.drops() == {R.REV_IN_FUTURE: 1}
+        assert differences(world.emitted, rig.events) == []
+
+
+# bugs of ours
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["on the spot", "in a lane"])
+async def test_a_bug_that_an_event_uncovers_costs_that_event(
+    rig: Rig, known: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted, logged and finished; the account's next events and those of others go on."""
+    world = rig.world
+    account, other = [world.create_account(world.hosts[0], announce=False) for _ in range(2)]
+    if known:
+        for one in (account, other):
+            world.commit(one)
+        await rig.known(account)
+    unlucky = world.hosts[0].last_seq + 2
+    judge_commit = rules.judge_commit
+
+    def judge(event: CommitEvent, **facts: Any) -> Judgement:
+        if event.seq == unlucky:
+            raise ZeroDivisionError("a bug")
+        return judge_commit(event, **facts)
+
+    monkeypatch.setattr(rules, "judge_commit", judge)
+    world.commit(account)
+    payload = frames.commit_payload(account.repo.commit(()), seq=0, time=world.clock.datetime())
+    world.emit(account.host, "#commit", payload, expect="drop")
+    world.commit(other)
+    world.commit(account)
+    rig.deliver()
+    await rig.idle()
+    assert rig.drops() == {R.INTERNAL_ERROR: 1}
+    assert differences(world.emitted, rig.events) == []
+    assert rig.unfinished(account.host) == []
+    assert f"event {unlucky} of {account.host.name} met a bug" in caplog.text
+    assert "ZeroDivisionError: a bug" in caplog.text
+
+
+async def test_a_bug_in_what_a_lane_does_costs_one_event_too(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the rules: here in the announcement of an account that its host calls active after all."""
+    world = rig.world
+    account, other = [world.create_account(world.hosts[0]) for _ in range(2)]
+    world.deactivate(account)
+    await rig.known(account)
+    account.hosted.active, account.hosted.status = True, None
+    monkeypatch.setattr("relay.atproto.frames.account_message", lambda *_: {}["a bug"])
+    payload = frames.commit_payload(account.repo.commit(), seq=0, time=world.clock.datetime())
+    world.emit(account.host, "#commit", payload, expect="drop")
+    world.reactivate(account)
+    world.commit(account)
+    world.commit(other)
+    rig.deliver()
+    await rig.idle()
+    assert rig.drops() == {R.INTERNAL_ERROR: 1}
+    assert differences(world.emitted, rig.events) == []
+    assert rig.unfinished(account.host) == []
+
+
+async def test_a_failure_of_our_storage_is_no_such_bug(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the process rather than an event."""
+    world = rig.world
+    account = world.create_account(world.hosts[0])
+    await rig.known(account)
+
+    def judge(event: CommitEvent, **facts: Any) -> Judgement:
+        raise StoreError("corrupt row")
+
+    monkeypatch.setattr(rules, "judge_commit", judge)
+    world.commit(account)
+    with pytest.raises(StoreError, match="corrupt row"):
+        rig.deliver()
+    assert rig.drops() == {}
+    assert rig.unfinished(account.host) == [account.host.last_seq]
 
 
 # all together

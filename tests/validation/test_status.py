@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import dns.asyncresolver
 import pytest
 import trio
+import trio.testing
 
 from relay.net.dial import Dialer
 from relay.net.http_client import HttpClient
@@ -92,6 +93,22 @@ async def test_inactive_and_no_answer_are_remembered_for_a_while(host: FakeHost,
             while await checker.check(host.name, DID) == first:
                 await trio.sleep(0.01)
         assert await checker.check(host.name, DID) == HostingStatus(True, "")
+
+
+async def test_no_answer_is_no_fact_for_long(host: FakeHost, mock_clock: trio.testing.MockClock) -> None:
+    """A host that was down for a moment is asked again after seconds, one that said "inactive" after minutes."""
+    async with checking() as checker:
+        for answer, seconds in ((Response(500), 5.0), (says(active=False), 300.0)):
+            host.answers[METHOD] = answer
+            first = await checker.check(host.name, DID)
+            host.requests.clear()
+            mock_clock.jump(seconds - 0.1)
+            assert await checker.check(host.name, DID) == first
+            assert not host.requests
+            mock_clock.jump(0.2)
+            assert await checker.check(host.name, DID) == first
+            assert host.requests[PATH] == 1
+            mock_clock.jump(seconds + 0.1)
 
 
 async def test_active_is_not_remembered_and_accounts_are_kept_apart(host: FakeHost) -> None:
