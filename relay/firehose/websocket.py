@@ -19,7 +19,7 @@ from relay.eventlog.keys import socket_frame_head
 _NOTSENT_LOWAT_BYTES = 256 * 1024
 _RECEIVE_BYTES_MAX = 2 * 1024
 # A consumer has nothing to say beyond control frames: more than this in a second waits in the kernel.
-_RECEIVE_BYTES_PER_SECOND_MAX = 4 * 1024
+_RECEIVE_BYTES_PER_SECOND_MAX = 16 * 1024
 
 
 class Disconnected(Exception):

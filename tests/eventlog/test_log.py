@@ -188,6 +188,18 @@ async def test_living_accounts_are_counted_per_host(harness: Harness) -> None:
         assert log.hosts.get(other).accounts == 0  # type: ignore[union-attr]
 
 
+async def test_a_count_of_accounts_never_goes_below_zero(harness: Harness) -> None:
+    """An account that came to a host before the host was known is not among those it can lose."""
+    other = "other.example.com"
+    async with harness.opened() as log:
+        await log.sequencer.add_host(HOST)
+        await append(log, accept("did:plc:a", b"", account=AccountRecord(other)))
+        await log.sequencer.add_host(other)
+        await append(log, accept("did:plc:a", b""), accept("did:plc:b", b"", account=AccountRecord(other)))
+    async with harness.opened() as log:
+        assert [(name, record.accounts) for name, record in log.hosts.page("", 9)] == [(other, 1), (HOST, 1)]
+
+
 async def test_deletion_hides_earlier_content_everywhere_and_only_that(harness: Harness) -> None:
     async with harness.opened() as log:
         gone = AccountRecord(HOST, upstream_active=False, upstream_status="deleted")

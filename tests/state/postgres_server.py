@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -122,7 +123,8 @@ class PostgresServer:
         pid = self._process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in [pid, *map(int, children)]:
-            os.kill(each, number)
+            with suppress(ProcessLookupError):  # a worker of the server may end at any time
+                os.kill(each, number)
 
     def _run(self, program: str, *arguments: object) -> None:
         done = self._call(program, *arguments)

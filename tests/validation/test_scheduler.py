@@ -614,7 +614,7 @@ async def test_a_bug_in_what_a_lane_does_costs_one_event_too(rig: Rig, monkeypat
     world.deactivate(account)
     await rig.known(account)
     account.hosted.active, account.hosted.status = True, None
-    monkeypatch.setattr("relay.atproto.frames.account_message", lambda *_: {}["a bug"])
+    monkeypatch.setattr("relay.atproto.frames.account_message", lambda *_: 1 // 0)
     payload = frames.commit_payload(account.repo.commit(), seq=0, time=world.clock.datetime())
     world.emit(account.host, "#commit", payload, expect="drop")
     world.reactivate(account)

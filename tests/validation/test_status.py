@@ -54,6 +54,8 @@ def says(**fields: object) -> Response:
         (says(active=False), HostingStatus(False, "")),
         (says(active=False, status="deactivated"), HostingStatus(False, "deactivated")),
         (says(active=False, status=7), HostingStatus(False, "")),
+        (says(active=False, status="é" * 32), HostingStatus(False, "é" * 32)),
+        (says(active=False, status="é" * 33), HostingStatus(False, "")),
         (says(), None),
         (says(active="true"), None),
         (json_response(200, {"did": OTHER, "active": True}), None),
