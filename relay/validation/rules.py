@@ -10,6 +10,7 @@ the general road, whose verdict is final.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from relay.atproto import canonical, car, commit, frames, inversion, splice
 from relay.atproto.cbor import uint
@@ -85,32 +86,19 @@ def judge_commit(
     if strict and event.prev_data is None and (before.rev or event.since is not None):
         return Refusal(DropReason.PREV_DATA_MISSING, f"no prevData after rev {before.rev or event.since}")
 
-    by_digest = None
-    slices = canonical.car_blocks(event.blocks)
-    try:
-        if slices is not None:
-            digest, by_digest = slices
-            root = _DAG_CBOR_SHA256 + digest
-            block = by_digest.get(digest)
-        else:
-            opened = car.read(event.blocks)
-            root = opened.roots[0]
-            block = opened.blocks.get(root)
-        if root != event.commit:
-            return Refusal(DropReason.FIELD_MISMATCH, "the CAR's root is not the message's commit")
-        if block is None:
-            return Refusal(DropReason.CAR_INVALID, "the commit's block is not in the CAR")
-        signed = canonical.commit_object(block) or commit.parse(block)
-    except InvalidCar as error:
-        return Refusal(DropReason.CAR_INVALID, str(error))
-    except InvalidCommit as error:
-        return Refusal(DropReason.COMMIT_INVALID, str(error))
+    opened = _open(event.blocks)
+    if isinstance(opened, Refusal):
+        return opened
+    if opened.root != event.commit:
+        return Refusal(DropReason.FIELD_MISMATCH, "the CAR's root is not the message's commit")
+    signed = opened.commit
     refusal = _check_signed(signed, event, key)
     if refusal is not None:
         return refusal
 
     irregularities = _discontinuity(event, before)
-    if by_digest is None or not splice.proves(by_digest, signed.data, event.prev_data, event.ops):
+    proven = opened.by_digest is not None and splice.proves(opened.by_digest, signed.data, event.prev_data, event.ops)
+    if not proven:
         failure = _check_tree(event, signed)
         if failure is not None:
             irregularity = _PASSED[mode].get(failure.reason)
@@ -141,28 +129,20 @@ def judge_sync(
         return Refusal(DropReason.REV_IN_FUTURE, event.rev)
     if event.rev < before.rev:
         return Refusal(DropReason.SYNC_STALE, f"{event.rev} is older than {before.rev}")
-    try:
-        opened = car.read(event.blocks)
-        root = opened.roots[0]
-        block = opened.blocks.get(root)
-        if block is None:
-            return Refusal(DropReason.CAR_INVALID, "the commit's block is not in the CAR")
-        signed = commit.parse(block)
-    except InvalidCar as error:
-        return Refusal(DropReason.CAR_INVALID, str(error))
-    except InvalidCommit as error:
-        return Refusal(DropReason.COMMIT_INVALID, str(error))
-    refusal = _check_signed(signed, event, key)
+    opened = _open(event.blocks)
+    if isinstance(opened, Refusal):
+        return opened
+    refusal = _check_signed(opened.commit, event, key)
     if refusal is not None:
         return refusal
-    if event.rev == before.rev and root != before.commit:
+    if event.rev == before.rev and opened.root != before.commit:
         return Refusal(DropReason.SYNC_STALE, f"another commit under the stored rev {event.rev}")
     return Accept(
         kind=EventKind.SYNC,
         did=event.did,
         head=event.head,
         tail=event.tail,
-        account=_moved(before, origin.host, signed, root),
+        account=_moved(before, origin.host, opened.commit, opened.root),
         origin=origin,
     )
 
@@ -232,6 +212,36 @@ def _check_active(before: AccountRecord) -> Refusal | None:
     return None
 
 
+class _Opened(NamedTuple):
+    """A message's CAR: its root's CID, the commit object there, and the blocks by digest if the CAR is canonical."""
+
+    root: bytes
+    commit: SignedCommit
+    by_digest: dict[bytes, bytes] | None
+
+
+def _open(blocks: bytes) -> _Opened | Refusal:
+    """Hash-check a CAR slice and parse the commit at its root."""
+    by_digest = None
+    slices = canonical.car_blocks(blocks)
+    try:
+        if slices is not None:
+            digest, by_digest = slices
+            root = _DAG_CBOR_SHA256 + digest
+            block = by_digest.get(digest)
+        else:
+            opened = car.read(blocks)
+            root = opened.roots[0]
+            block = opened.blocks.get(root)
+        if block is None:
+            return Refusal(DropReason.CAR_INVALID, "the root's block is not in the CAR")
+        return _Opened(root, canonical.commit_object(block) or commit.parse(block), by_digest)
+    except InvalidCar as error:
+        return Refusal(DropReason.CAR_INVALID, str(error))
+    except InvalidCommit as error:
+        return Refusal(DropReason.COMMIT_INVALID, str(error))
+
+
 def _check_signed(signed: SignedCommit, event: CommitEvent | SyncEvent, key: VerifyingKey) -> Refusal | None:
     """Message equals commit, and the account's key signed it."""
     if signed.did != event.did:
@@ -247,6 +257,8 @@ def _check_tree(event: CommitEvent, signed: SignedCommit) -> Refusal | None:
     """The general road of the inversion; the CAR is read again because the fast one keeps no CIDs."""
     try:
         blocks: Mapping[bytes, bytes] = car.read(event.blocks).blocks
+        if any(len(block) > inversion.RECORD_BYTES_MAX for block in blocks.values()):
+            return Refusal(DropReason.TREE_INVALID, f"a block of over {inversion.RECORD_BYTES_MAX} bytes")
         inversion.check(blocks, signed.data, event.prev_data, event.ops)
     except InvalidCar as error:
         return Refusal(DropReason.CAR_INVALID, str(error))
