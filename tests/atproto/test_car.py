@@ -92,7 +92,11 @@ def test_malformed(data: bytes) -> None:
         car.read(data)
 
 
-@pytest.mark.parametrize("cid", [ROOT, RAW_PREFIX + sha256(b"\xa0").digest(), bytes.fromhex("01550000")])
+@pytest.mark.parametrize(
+    "cid",
+    [ROOT, RAW_PREFIX + sha256(b"\xa0").digest(), bytes.fromhex("01550000")],
+    ids=["of a known block", "of another", "of no known hash"],
+)
 def test_sections_are_limited(cid: bytes) -> None:
     """The last one allowed, and one more; those that repeat or can't be verified count too."""
     section = _section(cid, b"\xa0")

@@ -12,9 +12,9 @@ import trio
 from tests.e2e.foreign import ForeignConsumer
 from tests.e2e.hosts import Pds, RealHosts, real_hosts
 from tests.e2e.network import Network
-from tests.e2e.relay_process import RELAY, RelayProcess
 from tests.e2e.stream import Stream
 from tests.e2e.verify import Verifier
+from tests.relay_process import RELAY, RelayProcess
 
 _HERE = Path(__file__).parent
 _NPM = _HERE / "npm"

@@ -9,6 +9,7 @@ import trio
 
 from tests.e2e.arrivals import Arrivals
 from tests.e2e.observed import Fact
+from tests.relay_process import stop_process
 
 
 class ForeignConsumer:
@@ -27,7 +28,7 @@ class ForeignConsumer:
             try:
                 await self._collect(process)
             finally:
-                await stop(process)
+                await stop_process(process)
         raise AssertionError(f"{self.facts.name} ended by itself: {self._log.read_text()[-2000:]}")
 
     async def _collect(self, process: trio.Process) -> None:
@@ -39,14 +40,3 @@ class ForeignConsumer:
                 fact: dict[str, Any] = json.loads(line)
                 assert "error" not in fact, f"{self.facts.name}: {fact['error']}"
                 self.facts.add(fact)
-
-
-async def stop(process: trio.Process) -> None:
-    """Kills the process, waits for it and closes our ends of its pipes, even inside a cancelled scope."""
-    with trio.CancelScope(shield=True):
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                await pipe.aclose()

@@ -13,9 +13,9 @@ import trio
 from tests.e2e.foreign import ForeignConsumer
 from tests.e2e.hosts import Account, Pds
 from tests.e2e.observed import Fact, Observed, facts, unnumbered
-from tests.e2e.relay_process import RelayProcess
 from tests.e2e.stream import Stream
 from tests.e2e.verify import Verifier
+from tests.relay_process import RelayProcess
 
 _FENCE = "org.example.fence"
 

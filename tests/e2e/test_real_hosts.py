@@ -7,7 +7,7 @@ import trio
 
 from tests.e2e.hosts import Account, Pds, RealHosts
 from tests.e2e.network import Network
-from tests.e2e.relay_process import RelayProcess
+from tests.relay_process import RelayProcess
 
 pytestmark = pytest.mark.e2e
 

@@ -4,7 +4,7 @@ doing."""
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.eventlog import keys
@@ -37,6 +37,7 @@ hosts = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(accounts, hosts, st.builds(Counters, u64s, u64s, u64s), st.builds(SegmentSize, u64s, u64s, u64s))
 def test_rows_survive(account: AccountRecord, host: HostRecord, counters: Counters, size: SegmentSize) -> None:
     """Whatever a host or an operator made of the texts."""
@@ -46,6 +47,7 @@ def test_rows_survive(account: AccountRecord, host: HostRecord, counters: Counte
     assert keys.decode_segment_size(keys.encode_segment_size(size)) == size
 
 
+@settings(deadline=None)
 @given(u64s, st.sampled_from(EventKind), blobs, blobs)
 def test_event_rows_survive(time_us: int, kind: EventKind, did: bytes, frame: bytes) -> None:
     """The head and the frame behind it."""

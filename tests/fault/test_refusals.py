@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import trio
 
-from tests.e2e.relay_process import RELAY, RelayProcess, free_port
 from tests.fault.life import begun_life
+from tests.relay_process import RELAY, RelayProcess, free_port
 from tests.world.consumer import open_consumer
 
 _SECONDS = 20

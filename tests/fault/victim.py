@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.e2e.relay_process import RELAY, RelayProcess
+from tests.relay_process import RELAY, RelayProcess
 
 COMMAND = (*RELAY, "--reconnect-min-seconds", "0.05")
 

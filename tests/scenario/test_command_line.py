@@ -8,7 +8,7 @@ from pathlib import Path
 import trio
 
 from relay.config import TABLE
-from tests.e2e.relay_process import RELAY
+from tests.relay_process import RELAY
 
 _SECONDS = 30
 

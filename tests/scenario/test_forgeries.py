@@ -9,7 +9,7 @@ import httpx
 import trio
 
 from relay.eventlog.verdict import DropReason
-from tests.e2e.relay_process import RELAY, RelayProcess
+from tests.relay_process import RELAY, RelayProcess
 from tests.scenario.forgeries import FOREIGN, FORGERIES, Forgery, Stage
 from tests.world import frames, websocket
 from tests.world.consumer import open_consumer

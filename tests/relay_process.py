@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import trio
 
-from tests.e2e.foreign import stop
-
 _START_SECONDS = 30
 _STOP_SECONDS = 30
 _POLL_SECONDS = 0.05
@@ -53,7 +51,7 @@ class RelayProcess:
     async def kill(self) -> None:
         """SIGKILL."""
         if self._process is not None:
-            await stop(self._process)
+            await stop_process(self._process)
 
     async def request_crawl(self, host: str) -> None:
         """Adds the host as an operator would and returns once the relay says that it follows it."""
@@ -122,6 +120,17 @@ class RelayProcess:
             "RELAY_FIREHOSE_BIND": f"127.0.0.1:{self.firehose_port}",
             "RELAY_HTTP_BIND": f"127.0.0.1:{self.http_port}",
         }
+
+
+async def stop_process(process: trio.Process) -> None:
+    """Kills the process, waits for it and closes our ends of its pipes, even inside a cancelled scope."""
+    with trio.CancelScope(shield=True):
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                await pipe.aclose()
 
 
 def free_port() -> int:
