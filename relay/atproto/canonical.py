@@ -13,6 +13,7 @@ import re
 from hashlib import sha256
 from typing import Final
 
+from relay.atproto.car import SECTIONS_MAX
 from relay.atproto.commit import SignedCommit
 from relay.atproto.events import CommitEvent, RepoOp
 
@@ -146,7 +147,11 @@ def car_blocks(data: bytes) -> tuple[bytes, dict[bytes, bytes]] | None:
         return None
     blocks: dict[bytes, bytes] = {}
     at, end = 59, len(data)
+    sections = 0
     while at <= end - _SECTION_BYTES_MIN:
+        sections += 1
+        if sections > SECTIONS_MAX:
+            return None
         size = data[at]
         at += 1
         if size > 0x7F:

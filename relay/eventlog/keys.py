@@ -109,7 +109,10 @@ def segment_first_seq(family: str) -> int | None:
     """The first seq of a segment's family, None for any other family."""
     if not family.startswith(_SEGMENT_FAMILY):
         return None
-    return int(family.removeprefix(_SEGMENT_FAMILY))
+    try:
+        return int(family.removeprefix(_SEGMENT_FAMILY))
+    except ValueError as error:
+        raise StoreError(f"not a family of ours: {family}") from error
 
 
 def segment_meta_key(first_seq: int) -> bytes:
@@ -136,6 +139,8 @@ def decode_event(value: bytes) -> EventRow:
     """An event row's parts."""
     time_us, kind, did_length = _EVENT_HEAD.unpack_from(value)
     end = _EVENT_HEAD.size + did_length
+    if end > len(value):
+        raise ValueError("length")
     return EventRow(time_us, kind, value[_EVENT_HEAD.size : end], value[end:])
 
 
@@ -192,7 +197,9 @@ def encode_host(record: HostRecord) -> bytes:
 def decode_host(value: bytes) -> HostRecord:
     """A hosts row's record."""
     status, last, accounts = _HOST_HEAD.unpack_from(value)
-    count = (len(value) - _HOST_HEAD.size) // 8
+    count, over = divmod(len(value) - _HOST_HEAD.size, 8)
+    if over:
+        raise ValueError("length")
     unfinished = struct.unpack_from(f">{count}Q", value, _HOST_HEAD.size)
     return HostRecord(_STATUSES[status], last, unfinished, accounts)
 

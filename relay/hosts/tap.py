@@ -26,7 +26,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([0-9]{3})")
 _TLS_RECORD_BYTES = 16 * 1024
 _PING_FRAME = b"\x89\x80\x00\x00\x00\x00"  # empty, so that its mask hides nothing
 
-_SLOW_SLICE_SECONDS = 0.05
+_SLOW_SLICE_SECONDS = 0.02
 _SLOW_SLICE_REST = 3.0
 
 

@@ -4,6 +4,7 @@ Owns the binary layout of the `identities` family and the LRU above it. Does not
 No I/O but the family's point reads and unsynced writes, which it gets from outside.
 """
 
+import logging
 import struct
 from typing import Protocol
 
@@ -11,6 +12,8 @@ from cachetools import LRUCache
 
 from relay.atproto.keys import VerifyingKey
 from relay.identity.document import Identity
+
+_logger = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -65,12 +68,16 @@ def encode(identity: Identity) -> bytes:
 
 
 def decode(did: str, row: bytes) -> Identity | None:
-    """The identity of a row; None for a row of another format, which is fetched anew. A broken row raises."""
-    if row[0] != FORMAT:
+    """The identity of a row; None for a row of another format or a broken one: it is fetched anew."""
+    if row[:1] != bytes((FORMAT,)):
         return None
-    _, key_bytes, host_bytes, fetched_at = _HEAD.unpack_from(row)
-    host_at = _HEAD.size + key_bytes
-    handle_at = host_at + host_bytes
-    key = VerifyingKey.from_bytes(row[_HEAD.size : host_at])
-    handle = row[handle_at:].decode()
-    return Identity(did, key, row[host_at:handle_at].decode(), handle or None, fetched_at)
+    try:
+        _, key_bytes, host_bytes, fetched_at = _HEAD.unpack_from(row)
+        host_at = _HEAD.size + key_bytes
+        handle_at = host_at + host_bytes
+        key = VerifyingKey.from_bytes(row[_HEAD.size : host_at])
+        handle = row[handle_at:].decode()
+        return Identity(did, key, row[host_at:handle_at].decode(), handle or None, fetched_at)
+    except (struct.error, ValueError) as error:
+        _logger.warning("identity of %s is fetched anew, its row is broken: %s", did, error)
+        return None

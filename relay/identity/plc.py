@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import trio
-from cachetools import LRUCache
+from cachetools import TTLCache
 
 from relay.identity.failure import DirectoryUnavailable, IdentityFailure, IdentityNotFound, InvalidIdentity
 from relay.identity.limits import DOCUMENT_BYTES_MAX, ResolverLimits
@@ -33,6 +33,7 @@ from relay.net.token_bucket import TokenBucket
 
 _DID = re.compile(r"did:plc:[a-z2-7]{24}")
 _FAILING_DIDS_MAX = 10_000
+_FAILING_SECONDS_MAX = 3600.0  # longer than anybody waits for one; after that it has been given up
 _ANSWERED_LATELY_SECONDS = 60.0
 _FEW_DIDS = 8
 _HEALTH_SPACING_SECONDS = 5.0
@@ -50,7 +51,10 @@ class PlcDirectory:
         self._paused_until = float("-inf")
         self._answered_at = float("-inf")
         self._health_asked_at = float("-inf")
-        self._failing_since: LRUCache[str, float] = LRUCache(_FAILING_DIDS_MAX)
+        self._failed_lately: TTLCache[str, None]
+        self._failed_lately = TTLCache(_FAILING_DIDS_MAX, _ANSWERED_LATELY_SECONDS, timer=trio.current_time)
+        self._failing_since: TTLCache[str, float]
+        self._failing_since = TTLCache(_FAILING_DIDS_MAX, _FAILING_SECONDS_MAX, timer=trio.current_time)
 
     @asynccontextmanager
     async def turn(self, did: str) -> AsyncIterator[None]:
@@ -105,7 +109,8 @@ class PlcDirectory:
     async def _failure(self, did: str, began: float, reason: str) -> IdentityFailure | DirectoryUnavailable:
         """What a failure that may pass means; see above."""
         since = self._failing_since.setdefault(did, began)
-        is_alone = len(self._failing_since) <= _FEW_DIDS
+        self._failed_lately[did] = None
+        is_alone = self._failed_lately.currsize <= _FEW_DIDS
         if is_alone and began > since and not self._has_answered(since):  # nobody else may be asking just now
             await self._ask_health()
         return IdentityFailure(reason) if self._has_answered(since) else DirectoryUnavailable(reason)

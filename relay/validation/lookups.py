@@ -70,8 +70,10 @@ class LookUps:
         lane.covered = waiting
         return identity
 
-    async def refresh_or(self, lane: Lane, known: Identity) -> Identity:
+    async def refresh_or(self, lane: Lane, known: Identity | None) -> Identity | None:
         """As `refresh`, but tried once: what is known does where there is no answer, or no budget."""
+        if known is not None and lane.covered:
+            return known
         if not self.may_refresh(lane):
             return known
         try:

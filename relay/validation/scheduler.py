@@ -197,12 +197,20 @@ class Scheduler:
         known = self._resolver.cached(lane.did)
         count = 1 if known is not None and known.host == lane.host else len(lane.queue)
         for _ in range(count):
-            self._drop(lane.queue[0], refusal)
+            if _is_ending(lane.queue[0].event) and self._is_on_record(lane):
+                self._accept_ending(lane.queue[0])
+            else:
+                self._drop(lane.queue[0], refusal)
             self._lanes.dequeue(lane)
 
     async def _settle(self, lane: Lane, envelope: Envelope) -> None:
         """Bring one event to its verdict, looking up what that needs."""
         known = self._resolver.cached(lane.did)
+        if _is_ending(envelope.event):
+            if await self._is_at_home(lane, known):
+                self._accept_ending(envelope)
+                return
+            known = self._resolver.cached(lane.did)
         identity, fresh = await self._find_identity(lane, envelope.event, known)
         if identity.host != lane.host and not _is_news(envelope.event, known, identity):
             is_identity = isinstance(envelope.event, IdentityEvent)
@@ -233,13 +241,28 @@ class Scheduler:
             return await self._look_ups.refresh(lane), True
         if is_new:  # a look-up that others had begun may be older than the event: a bad signature asks again
             return known, False
-        if isinstance(event, AccountEvent) and not event.active:
-            return await self._look_ups.refresh_or(lane, known), True
         if isinstance(event, IdentityEvent):
             # From the account's own host: wait for the budget rather than miss a rotated key.
             await self._look_ups.wait_may_refresh(lane)
             return await self._look_ups.refresh(lane), True
         return known, False
+
+    async def _is_at_home(self, lane: Lane, known: Identity | None) -> bool:
+        """Whether the lane's host may end the account: by its document, or by our own record where that is gone."""
+        identity = await self._look_ups.refresh_or(lane, known)
+        if identity is not None:
+            return identity.host == lane.host
+        return self._is_on_record(lane)
+
+    def _is_on_record(self, lane: Lane) -> bool:
+        record = self._accounts.get(lane.did)
+        return record is not None and record.host == lane.host
+
+    def _accept_ending(self, envelope: Envelope) -> None:
+        event = envelope.event
+        assert isinstance(event, AccountEvent)
+        record = self._accounts.get(event.did)
+        self._sequencer.submit(rules.judge_account(event, record=record, origin=envelope.origin))
 
     async def _is_active(self, lane: Lane) -> bool:
         """Ask the host whether the account is active after all; if so, say so to the consumers first."""
@@ -259,7 +282,12 @@ class Scheduler:
 
 def _wants_fresh_identity(event: RepoEvent) -> bool:
     """Events that are about the document itself, or with which a former home could end an account that has moved."""
-    return type(event) is IdentityEvent or (type(event) is AccountEvent and not event.active)
+    return type(event) is IdentityEvent or _is_ending(event)
+
+
+def _is_ending(event: RepoEvent) -> bool:
+    """`#account` that ends or pauses an account."""
+    return type(event) is AccountEvent and not event.active
 
 
 def _is_news(event: RepoEvent, known: Identity | None, identity: Identity) -> bool:

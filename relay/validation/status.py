@@ -34,19 +34,19 @@ class StatusChecker:
     def __init__(self, *, http: HttpClient, allow_private: bool, memory_seconds: float, entries_max: int) -> None:
         self._http = http
         self._allow_private = allow_private
-        self._answers: TTLCache[tuple[str, str], HostingStatus | None]
+        self._answers: TTLCache[tuple[str, str], HostingStatus]
         self._answers = TTLCache(entries_max, memory_seconds, timer=trio.current_time)
-        self._failures: TTLCache[tuple[str, str], HostingStatus | None]
+        self._failures: TTLCache[tuple[str, str], bool]
         self._failures = TTLCache(entries_max, min(memory_seconds, _FAILURE_SECONDS), timer=trio.current_time)
 
     async def check(self, host: str, did: str) -> HostingStatus | None:
         """The host's answer; None when it gave no usable one. An active answer is not remembered: it is acted on."""
-        for memory in (self._answers, self._failures):
-            if (host, did) in memory:
-                return memory[host, did]
+        remembered = self._answers.get((host, did))
+        if remembered is not None or self._failures.get((host, did)):
+            return remembered
         answer = await self._ask(host, did)
         if answer is None:
-            self._failures[host, did] = None
+            self._failures[host, did] = True
         elif not answer.active:
             self._answers[host, did] = answer
         return answer
