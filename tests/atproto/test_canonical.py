@@ -278,3 +278,10 @@ def test_prefix() -> None:
     """The patterns' CIDs are those of the general road."""
     assert canonical.CID_PREFIX == DAG_CBOR_PREFIX
     assert encode(Link(ROOT)).startswith(canonical.LINK_PREFIX)
+
+
+def test_cars_of_too_many_sections_go_the_general_road() -> None:
+    """Which refuses them: both roads have the same bound."""
+    block = (dag_cbor_cid(b"\0"), b"\0")
+    assert canonical.car_blocks(car.write(block[0], [block] * car.SECTIONS_MAX)) is not None
+    assert canonical.car_blocks(car.write(block[0], [block] * (car.SECTIONS_MAX + 1))) is None

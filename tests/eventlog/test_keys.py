@@ -77,3 +77,13 @@ def test_a_corrupt_row_is_our_own_failure(decode: Callable[[bytes], object], row
     """It says which kind of row it was."""
     with pytest.raises(StoreError, match="corrupt row"):
         decode(row)
+
+
+def test_cut_rows_and_foreign_families_are_corruption() -> None:
+    """None of them is read as something shorter."""
+    with pytest.raises(StoreError):
+        keys.decode_event(keys.encode_event_head(1, keys.EventKind.SYNC, b"did:plc:abc")[:-3])
+    with pytest.raises(StoreError):
+        keys.decode_host(keys.encode_host(HostRecord(HostStatus.ACTIVE, 9, (3, 5), 2))[:-1])
+    with pytest.raises(StoreError):
+        keys.segment_first_seq("events-x")

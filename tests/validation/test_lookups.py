@@ -173,3 +173,25 @@ async def test_an_account_can_end_without_the_directory(rig: Rig, status: str, g
     record = rig.log.accounts.get(account.did)
     assert record is not None
     assert (record.active, record.status) == (False, status)
+
+
+@pytest.mark.parametrize("first", ["#identity", "deactivated", "expired"])
+async def test_deletion_comes_out_although_the_did_is_gone(world: World, tmp_path: Path, first: str) -> None:
+    """The directory answers 410 and the cache has lost it: our own record says whose word counts."""
+    async with open_rig(world, tmp_path / "log", limits=replace(LIMITS, unresolved_seconds=0.1)) as rig:
+        account = world.create_account(world.hosts[0])
+        await rig.known(account)
+        world.directory.tombstone(account.did)
+        if first == "#identity":
+            payload = frames.identity_payload(account.did, seq=0, time=world.clock.datetime())
+            world.emit(account.host, "#identity", payload, expect="either")
+        elif first == "deactivated":
+            world.deactivate(account)
+        else:
+            rig.resolver.purge(account.did)
+        world.delete(account)
+        rig.deliver()
+        await rig.idle()
+        record = rig.log.accounts.get(account.did)
+        assert record is not None
+        assert record.status == "deleted", rig.drops()
