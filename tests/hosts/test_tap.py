@@ -294,7 +294,7 @@ async def test_a_slow_slice_is_followed_by_a_rest(mock_clock: trio.testing.MockC
             await wire.host.send(ws.binary(message))
             await trio.testing.wait_all_tasks_blocked(0.01)
 
-        await delivered(b"ordinary", seconds=0.04)
+        await delivered(b"ordinary", seconds=0.015)
         await delivered(b"slow", seconds=1.0)
         assert wire.received.items == [b"ordinary", b"slow"]
         await delivered(b"next", seconds=0.0)
