@@ -1,1 +1,0 @@
-"""Tests of relay.state: one suite on both engines."""
