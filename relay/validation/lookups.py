@@ -76,10 +76,13 @@ class LookUps:
             return known
         if not self.may_refresh(lane):
             return known
+        waiting = len(lane.queue)
         try:
-            return await self._ask(lane.host, lane.did, self._resolver.refresh)
+            identity = await self._ask(lane.host, lane.did, self._resolver.refresh)
         except (IdentityFailure, DirectoryUnavailable):
             return known
+        lane.covered = waiting
+        return identity
 
     async def hosting_status(self, lane: Lane) -> HostingStatus | None:
         """What the lane's host says of its account now; None where it says nothing usable."""
